@@ -1,0 +1,64 @@
+import type { BlobKey } from '../base/blob-key.ts';
+import type { Readable } from 'node:stream';
+
+/**
+ * Reads ranges of one blob at its registry with the credentials of the pull that wants it.
+ * The stream gives exactly `lengthBytes` unverified bytes, or fails with a ShoalError.
+ */
+export type ReadOrigin = (
+  range: { readonly offsetBytes: number; readonly lengthBytes: number },
+  signal: AbortSignal,
+) => Promise<Readable>;
+
+export interface TransferRequest {
+  readonly key: BlobKey;
+  readonly sizeBytes: number;
+  readonly readOrigin: ReadOrigin;
+}
+
+/** Where the bytes of one transfer came from so far. */
+export interface TransferCounts {
+  readonly originBytes: number;
+  readonly peerBytes: number;
+  /** Bytes that were in the cache before this pull asked. */
+  readonly cacheBytes: number;
+}
+
+/**
+ * Moves blobs into files of the disk cache, from the cache itself, from peers, and from the origin.
+ * The same blob wanted by two pulls at once is fetched once.
+ */
+export interface TransferEngine {
+  /** Starts or joins the fetch of one blob. Never rejects: failures come through `Transfer.finished`. */
+  open(request: TransferRequest): Transfer;
+  /**
+   * Tells that the blob now also lives in a file that somebody else owns (containerd's blob, same inode or a copy):
+   * peers are served from `path` from now on and the cache drops its own name of it.
+   */
+  adopt(key: BlobKey, path: string, sizeBytes: number): Promise<void>;
+  close(): Promise<void>;
+}
+
+/** One consumer's view of a blob on its way. Must be released exactly once. */
+export interface Transfer {
+  readonly key: BlobKey;
+  readonly sizeBytes: number;
+  /** The file that is being filled; readable by this process. Bytes past the prefix may be holes. */
+  readonly path: string;
+  /** Bytes `[0, prefixBytes)` of the file have matched their chunk hashes. Never shrinks, except by `distrust`. */
+  readonly prefixBytes: number;
+  readonly counts: TransferCounts;
+  /** Called on every growth of the prefix (coalesced), until the returned function is called. */
+  onPrefix(listener: (prefixBytes: number) => void): () => void;
+  /** Resolves when all bytes are in the file. Rejects with CacheUnavailable, Stalled, the origin's error, Cancelled. */
+  readonly finished: Promise<void>;
+  /** The consumer found the blob's digest to be right: the file is kept as a complete blob and may be served as such. */
+  confirm(): Promise<void>;
+  /**
+   * The consumer found the blob's digest to be wrong: drops every byte, tells the swarm, and returns a new transfer
+   * that reads from the origin alone. This one counts as released.
+   */
+  distrust(): Promise<Transfer>;
+  /** The consumer needs the transfer no longer. When nobody else does, the fetch stops; verified chunks stay cached. */
+  release(): void;
+}

@@ -1,0 +1,58 @@
+import type { Compression, Descriptor, RawDocument } from '../base/descriptor.ts';
+import type { Digest } from '../base/digest.ts';
+
+/** One image to be stored: everything but the layers' bytes. */
+export interface ImagePlan {
+  /** Canonical names of the records: `host/repo:tag` if the reference had a tag, `host/repo@digest` always. */
+  readonly names: readonly string[];
+  /** What the reference resolved to: an index or a manifest. */
+  readonly target: Descriptor;
+  /** Host (with port) and repository, for `containerd.io/distribution.source.*`. */
+  readonly host: string;
+  readonly repository: string;
+  readonly index: RawDocument | undefined;
+  readonly manifest: RawDocument;
+  readonly config: RawDocument;
+  readonly layers: readonly LayerPlan[];
+  /** CRI runtime handler of the pull; decides the snapshotter. */
+  readonly runtimeHandler: string | undefined;
+}
+
+export interface LayerPlan {
+  readonly descriptor: Descriptor;
+  readonly diffId: Digest;
+  readonly chainId: Digest;
+  readonly compression: Compression;
+}
+
+/** A layer whose bytes have both digests right. */
+export interface ReadyLayer {
+  /** The complete blob; stays readable until `addLayer` has settled. */
+  readonly blobPath: string;
+  /** The directory that `stagingDirectory` gave, now holding the tree; absent when the session wants no trees. */
+  readonly stagingDirectory: string | undefined;
+  readonly impliedDirectories: readonly string[];
+}
+
+/** Where finished images go. Implementations: containerd, and an OCI image layout directory. */
+export interface ImageStore {
+  readonly kind: 'containerd' | 'layout';
+  /** Begins an import. Everything that it makes is protected from collection until `finish` or `abort`. */
+  open(plan: ImagePlan, signal: AbortSignal): Promise<ImportSession>;
+}
+
+/** One image on its way into the store. Nothing of it is visible as an image before `finish` has resolved. */
+export interface ImportSession {
+  /** Indexes of the layers whose bytes are still needed; the others are in the store, blob and tree. */
+  readonly missing: ReadonlySet<number>;
+  /** How trees are to be extracted: as overlay upper directories in parallel, merged in order, or not at all. */
+  readonly treeMode: 'overlay' | 'merge' | 'none';
+  /** A fresh private directory (0700) for layer `index`; in `merge` mode the one root, given out in layer order. */
+  stagingDirectory(index: number, signal: AbortSignal): Promise<string>;
+  /** Takes over one layer, in any order; commits in layer order inside. Gives the path of the stored blob if peers can be served from it. */
+  addLayer(index: number, layer: ReadyLayer, signal: AbortSignal): Promise<string | undefined>;
+  /** Writes the records, last. Returns the image ID (digest of the config). */
+  finish(signal: AbortSignal): Promise<Digest>;
+  /** Takes everything back; safe at any time, more than once, and after `finish` (then it does nothing). */
+  abort(): Promise<void>;
+}

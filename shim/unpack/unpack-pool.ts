@@ -1,0 +1,45 @@
+import type { Compression } from '../base/descriptor.ts';
+import type { Digest } from '../base/digest.ts';
+
+export interface UnpackJob {
+  /** The layer file; bytes up to the announced prefix may be read. */
+  readonly sourcePath: string;
+  readonly sizeBytes: number;
+  readonly digest: Digest;
+  readonly diffId: Digest;
+  readonly compression: Compression;
+  /**
+   * What to do with the tar: extract it as an overlayfs upper directory (whiteouts become 0/0 character devices and
+   * opaque xattrs), extract it onto a directory that holds the lower layers already (whiteouts delete), or only check both digests.
+   */
+  readonly mode: 'overlay' | 'merge' | 'verify';
+  /** An existing directory with mode 0700; ignored when `mode` is `verify`. */
+  readonly targetDirectory: string;
+  /** Without root: owners, device nodes and xattrs that need privileges are left out. */
+  readonly privileged: boolean;
+  /** A tar that claims more than this is refused (gzip bomb), bytes. */
+  readonly unpackedBytesMax: number;
+}
+
+export interface UnpackResult {
+  readonly unpackedBytes: number;
+  readonly entries: number;
+  /**
+   * Directories (relative to the target, parents first) that the tar implied and never named. In an overlay layer they must
+   * take mode, owner, times and xattrs of the same directory in the layers below, if there is one.
+   */
+  readonly impliedDirectories: readonly string[];
+}
+
+/** A running job. It reads no further than the prefix that was announced. */
+export interface UnpackRun {
+  advance(prefixBytes: number): void;
+  /** Rejects with DigestMismatch, UnpackUnsafe, UnpackInvalid, UnpackFailed, LimitExceeded, Unsupported, Cancelled. */
+  readonly result: Promise<UnpackResult>;
+}
+
+/** Runs layers in worker threads; jobs above the number of workers wait their turn in the order of `start`. */
+export interface UnpackPool {
+  start(job: UnpackJob, signal: AbortSignal): UnpackRun;
+  close(): Promise<void>;
+}
