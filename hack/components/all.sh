@@ -1,0 +1,20 @@
+#!/usr/bin/env bash
+# all.sh [NAME|GROUP]…: brings components in this order; what cannot be had is told in one line each, and the
+# exit code is then 1. Groups: test (what `make test` uses), e2e (test and everything else). Default: e2e.
+. "${BASH_SOURCE[0]%/*}/lib.sh"
+
+test_group='registry runc busybox containerd-2.1 crictl-go'
+e2e_group="$test_group containerd-1.7 containerd-2.4 kubelet"
+
+failed=0
+for name in "${@:-e2e}"; do
+  case $name in
+    test) names=$test_group ;;
+    e2e) names=$e2e_group ;;
+    *) names=$name ;;
+  esac
+  for one in $names; do
+    "$scripts_dir/$one.sh" || failed=1
+  done
+done
+exit "$failed"
