@@ -1,0 +1,66 @@
+# Every target does its own set-up; `make help` lists them. Needs git, make and any Node >= 18 with npm.
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+
+node_arch := $(shell uname -m | sed 's/^x86_64$$/x64/; s/^aarch64$$/arm64/')
+node := node_modules/node-linux-$(node_arch)/bin/node
+stamp := node_modules/.installed
+run := $(node) --disable-warning=ExperimentalWarning
+
+# Passed on to the programs below; `make help` tells which target takes which.
+export CI JSON CONTAINERD SEED SEEDS NODES CASE RUNS SECONDS_MAX
+
+.PHONY: help
+help: ## This list
+	@printf 'Usage: make TARGET [VARIABLE=value]...   (JSON=1: the last line, or one line a case, is one JSON object)\n\n'
+	@sed -n 's/^\([a-z][a-z0-9-]*\):.*## \(.*\)$$/\1\t\2/p' $(firstword $(MAKEFILE_LIST)) | \
+	  awk -F"\t" '{ printf "  %-14s %s\n", $$1, $$2 }'
+
+# The machine's Node only has to run npm; npm brings the Node that runs everything else.
+# The stamp is a copy of the lock file: a checkout that only changes file times installs nothing.
+$(stamp): package-lock.json
+	@cmp -s package-lock.json $@ || sh hack/install-packages.sh
+	@cp package-lock.json $@
+
+.PHONY: setup
+setup: $(stamp) ## Only bring what the other targets need (they do it themselves)
+
+.PHONY: test
+test: $(stamp) ## All tests; as root also those with real components. T='unit' or T='FILE...': only these; CI=1: as root a skip fails
+	@sh hack/test.sh $(T)
+
+.PHONY: check
+check: $(stamp) ## Types, formatting, lint, import directions, sizes, leftovers, unused files and dependencies
+	@$(run) hack/check/main.ts
+
+.PHONY: fix
+fix: $(stamp) ## Format and apply safe lint fixes. P='PATH...': only there
+	@node_modules/.bin/biome check --write $(or $(P),.)
+
+.PHONY: demo
+demo: $(stamp) ## Four nodes pull one image from each other. CONTAINERD=1: real containerd on each (root); JSON=1
+	@$(run) hack/demo/main.ts
+
+.PHONY: e2e
+e2e: $(stamp) ## The suites with real containerd and kubelet (root). CONTAINERD=1.7|2.1|2.4 (default 2.1)
+	@sh hack/e2e.sh
+
+.PHONY: bench-pull
+bench-pull: $(stamp) ## Shoal's pull against containerd's own (root). CONTAINERD=1.7|2.1|2.4; RUNS=5; CASE=NAME; JSON=1
+	@$(run) hack/bench/pull.ts
+
+.PHONY: bench-peer
+bench-peer: $(stamp) ## Bytes between two peers on loopback. RUNS=5; JSON=1
+	@$(run) hack/bench/peer.ts
+
+.PHONY: sim
+sim: $(stamp) ## The swarm, simulated with faults. SEED=N; NODES=N; CASE=NAME; JSON=1
+	@$(run) test/sim/main.ts
+
+.PHONY: fuzz
+fuzz: $(stamp) ## Hostile bytes for every parser. SEED=N; SECONDS_MAX=60; CASE=NAME
+	@$(run) test/fuzz/main.ts
+
+.PHONY: clean
+clean: ## Remove node_modules and everything that was brought into .cache
+	rm -rf node_modules .cache

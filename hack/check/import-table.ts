@@ -1,0 +1,60 @@
+/**
+ * Who may import whom. `cli, cri, front, proxy → pull, policy → (registry, store, containerd, peer) → (swarm, cache,
+ * unpack) → base`; a part may also import everything below what it imports. Only `shim/main.ts` and the
+ * commands in `shim/cli` wire parts together.
+ */
+const bottom = ['shim/base'];
+const data = ['shim/swarm', 'shim/cache', 'shim/unpack', ...bottom];
+const ports = ['shim/registry', 'shim/store', 'shim/containerd', 'shim/peer', ...data];
+const pulls = ['shim/pull', 'shim/policy', ...ports];
+const fronts = ['shim/agent', 'shim/cri', 'shim/front', 'shim/proxy', ...pulls];
+
+export interface ImportRule {
+  /** Parts, or single files of a part. */
+  readonly may: readonly string[];
+  readonly why: string;
+}
+
+export const importTable: Readonly<Record<string, ImportRule>> = {
+  'shim/base': { may: [], why: 'base is what everything else stands on' },
+  'shim/swarm': {
+    may: bottom,
+    why: 'the swarm core runs unchanged in the simulator: no I/O, nothing but base',
+  },
+  'shim/cache': { may: bottom, why: 'the cache knows chunks and files, not who wants them' },
+  'shim/unpack': { may: bottom, why: 'unpacking knows streams and directories, not where they come from' },
+  'shim/config': { may: bottom, why: 'settings are data that main hands to the parts' },
+  'shim/observe': {
+    may: bottom,
+    why: 'parts are watched through interfaces of their own, which main connects',
+  },
+  'shim/registry': { may: data, why: 'ports do not know each other; pull joins them' },
+  'shim/store': { may: data, why: 'ports do not know each other; pull joins them' },
+  'shim/containerd': {
+    may: ['shim/store', ...data],
+    why: 'it is one ImageStore; other ports are joined by pull',
+  },
+  'shim/peer': {
+    may: ['shim/registry', ...data],
+    why: 'it moves bytes from origin, peers and cache; stores are joined by pull',
+  },
+  'shim/policy': { may: ports, why: 'the decision is a pure function of a request' },
+  'shim/pull': { may: pulls, why: 'it does not know who asks (CRI, CLI or proxy)' },
+  'shim/agent': { may: pulls, why: 'it is what the ways in have in common: pulls and the control socket' },
+  'shim/cri': { may: pulls, why: 'a way in knows pull and what is below it, no other way in' },
+  'shim/proxy': { may: pulls, why: 'a way in knows pull and what is below it, no other way in' },
+  'shim/front': { may: bottom, why: 'the front outlives a broken agent, so it loads next to nothing' },
+  'shim/cli': {
+    may: ['shim/config', 'shim/observe', ...fronts],
+    why: 'nothing but main and the commands wires parts',
+  },
+  shim: { may: ['shim/cli', 'shim/config', 'shim/observe', ...fronts], why: 'main wires' },
+  nri: {
+    may: ['shim/base', 'shim/agent/control-protocol.ts'],
+    why: 'the plugin is a process of its own and asks the agent over its socket',
+  },
+  webhook: { may: bottom, why: 'the webhook is a deployment of its own' },
+};
+
+/** Folders that may import everything. */
+export const unlimited: readonly string[] = ['hack', 'test'];
