@@ -1,0 +1,80 @@
+import { stringify } from 'smol-toml';
+import type { ContainerdLayout, ContainerdOptions } from './containerd.ts';
+
+export type ContainerdVersion = '1.7' | '2.1' | '2.4';
+
+/**
+ * A configuration that keeps to folders of its own and can run pods on a machine without CAP_SYS_RESOURCE
+ * (`restrict_oom_score_adj`: without it runc dies while it starts a container).
+ */
+export function containerdConfig(
+  version: ContainerdVersion,
+  layout: ContainerdLayout,
+  options: ContainerdOptions,
+): string {
+  const criPlugins =
+    version === '1.7' ? criPluginsOfVersion1(layout, options) : criPluginsOfVersion2(layout, options);
+  const config = {
+    version: version === '1.7' ? 2 : 3,
+    root: layout.root,
+    state: layout.state,
+    temp: layout.temp,
+    // Their probes load kernel modules or write outside of the root.
+    disabled_plugins: ['io.containerd.snapshotter.v1.btrfs', 'io.containerd.snapshotter.v1.zfs'],
+    grpc: { address: layout.socket },
+    ttrpc: { address: `${layout.socket}.ttrpc` },
+    debug: { level: 'info' },
+    plugins: {
+      ...criPlugins,
+      'io.containerd.internal.v1.opt': { path: `${layout.own}/opt` },
+      'io.containerd.nri.v1.nri': {
+        disable: false,
+        socket_path: `${layout.own}/nri.sock`,
+        plugin_path: `${layout.own}/nri/plugins`,
+        plugin_config_path: `${layout.own}/nri/conf.d`,
+      },
+    },
+  };
+  return `${stringify(config)}\n${options.extraConfig ?? ''}`;
+}
+
+function criPluginsOfVersion1(layout: ContainerdLayout, options: ContainerdOptions) {
+  return {
+    'io.containerd.grpc.v1.cri': {
+      ...runtimeSettings,
+      ...(options.sandboxImage && { sandbox_image: options.sandboxImage }),
+      registry: { config_path: options.configPath ?? '' },
+      cni: cniFolders(layout),
+      containerd: { snapshotter: options.snapshotter ?? 'overlayfs', runtimes: runtimes(layout) },
+    },
+  };
+}
+
+function criPluginsOfVersion2(layout: ContainerdLayout, options: ContainerdOptions) {
+  return {
+    'io.containerd.cri.v1.images': {
+      snapshotter: options.snapshotter ?? 'overlayfs',
+      ...(options.sandboxImage && { pinned_images: { sandbox: options.sandboxImage } }),
+      registry: { config_path: options.configPath ?? '' },
+    },
+    'io.containerd.cri.v1.runtime': {
+      ...runtimeSettings,
+      cni: cniFolders(layout),
+      containerd: { runtimes: runtimes(layout) },
+    },
+    'io.containerd.image-verifier.v1.bindir': { bin_dir: `${layout.own}/image-verifier` },
+  };
+}
+
+const runtimeSettings = { restrict_oom_score_adj: true, netns_mounts_under_state_dir: true };
+
+/** `bin_dir` and not `bin_dirs`: every version takes it. */
+function cniFolders(layout: ContainerdLayout) {
+  return { bin_dir: '/usr/lib/cni', conf_dir: `${layout.own}/cni` };
+}
+
+/** A root of its own for runc: the default is shared by all containerds of the machine. */
+function runtimes(layout: ContainerdLayout) {
+  const options = { Root: layout.runcRoot, BinaryName: layout.runc };
+  return { runc: { runtime_type: 'io.containerd.runc.v2', options } };
+}
