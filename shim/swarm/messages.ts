@@ -42,6 +42,8 @@ export type PeerMessage =
       readonly missing: readonly ChunkRun[];
       /** Bits of the chunks that the sender holds: lets the directory grant leases only for chunks nobody has. */
       readonly held: Uint8Array;
+      /** Runs that the sender is reading at the origin: a directory that takes over learns of leases that it did not grant. */
+      readonly leased: readonly ChunkRun[];
       /** How long the directory should remember this, ms. */
       readonly ttlMs: number;
       readonly zone: string;
@@ -57,7 +59,12 @@ export type PeerMessage =
   /** Lease holder to the directory nodes: these chunks were read at the origin and hash to this. Renews the lease. */
   | { readonly kind: 'publish'; readonly key: BlobKey; readonly hashes: HashRun }
   /** Lease holder to the directory: I will not read this run after all. */
-  | { readonly kind: 'returnLease'; readonly key: BlobKey; readonly run: ChunkRun; readonly retryAfterMs: number }
+  | {
+      readonly kind: 'returnLease';
+      readonly key: BlobKey;
+      readonly run: ChunkRun;
+      readonly retryAfterMs: number;
+    }
   /** I take part no longer (pull ended, cache dropped the blob). To directories and neighbours. */
   | { readonly kind: 'depart'; readonly key: BlobKey }
   /** To a possible neighbour: send me your bitmap and, from then on, what you get. */
@@ -65,7 +72,12 @@ export type PeerMessage =
   /** Answer to `follow` when the sender has no room or does not know the blob. */
   | { readonly kind: 'refuse'; readonly key: BlobKey; readonly retryAfterMs: number }
   /** Answer to `follow`: all that the sender holds. `hashes` are those that the sender knows of chunks it holds. */
-  | { readonly kind: 'bitmap'; readonly key: BlobKey; readonly held: Uint8Array; readonly hashes: readonly HashRun[] }
+  | {
+      readonly kind: 'bitmap';
+      readonly key: BlobKey;
+      readonly held: Uint8Array;
+      readonly hashes: readonly HashRun[];
+    }
   /** What came in since, coalesced. */
   | { readonly kind: 'have'; readonly key: BlobKey; readonly hashes: readonly HashRun[] }
   | { readonly kind: 'unfollow'; readonly key: BlobKey }
@@ -98,4 +110,10 @@ export type Action =
   /** All chunks of a joined blob are held. */
   | { readonly kind: 'complete'; readonly key: BlobKey }
   /** For logs and counters. */
-  | { readonly kind: 'note'; readonly event: string; readonly peer: PeerId | undefined; readonly key: BlobKey | undefined; readonly detail: string };
+  | {
+      readonly kind: 'note';
+      readonly event: string;
+      readonly peer: PeerId | undefined;
+      readonly key: BlobKey | undefined;
+      readonly detail: string;
+    };

@@ -1,0 +1,156 @@
+import { assert } from '../base/assert.ts';
+
+const MIB = 1024 * 1024;
+
+/** Unit of request, verification and serving. 2 MiB: small enough to spread at once, large enough that control traffic is nothing. */
+export const CHUNK_SIZE_BYTES = 2 * MIB;
+
+/** 1 TiB; a larger claim is a lie or a mistake, and would size arrays. */
+export const BLOB_SIZE_MAX_BYTES = 1024 * 1024 * MIB;
+
+export const CHUNK_HASH_BYTES = 32;
+
+/** What one node allows itself and others. A test may narrow any of them. */
+export interface SwarmLimits {
+  /** Blobs that a node takes part in (pulled or served). Bounds memory against callers that never leave. */
+  readonly blobsMax: number;
+  /** Holders followed per blob. Above 10 the gain is small, below 6 the loss is large. */
+  readonly neighboursMax: number;
+  /** Peers that follow one blob here. Bounds `have` traffic. */
+  readonly followersMax: number;
+  /** Of these, places kept for peers not known to hold anything: a newcomer must not be starved by a full house. */
+  readonly followersReserved: number;
+  /** Chunk requests under way, over all blobs: start value; grows with the bandwidth-delay product. */
+  readonly requestsStart: number;
+  /** Same, upper end: 128 MiB in flight is 0.1 s at 10 Gbit/s. */
+  readonly requestsMax: number;
+  /** In-flight target in seconds' worth of the measured chunk rate, ms. Covers latency plus the sender's turn. */
+  readonly requestsAheadMs: number;
+  /** Requests under way at one peer, upper end. */
+  readonly requestsPerPeerMax: number;
+  /** Chunks served at once. More would only make each slower, and a chunk can be passed on only when whole. */
+  readonly uploadSlots: number;
+  /** Range of the hint in `busy`, ms. */
+  readonly busyHintMinMs: number;
+  readonly busyHintMaxMs: number;
+  /** Window of random selection from the first missing chunk, in chunks (512 MiB). Wide enough for the swarm's bandwidth-delay product. */
+  readonly windowChunks: number;
+  /** Missing chunks just ahead of the consumer that a quarter of the requests serve. */
+  readonly frontBandChunks: number;
+  /** `have` is collected for this long, ms; in swarms up to `smallSwarm` nodes for the shorter time. */
+  readonly haveDelayMs: number;
+  readonly haveDelaySmallMs: number;
+  readonly smallSwarm: number;
+  /** Chunks in a `have` or hashes in a `directory`, upper end (32 KiB of hashes). */
+  readonly hashesPerMessageMax: number;
+  /** Announce interval while pulling, and when complete, ms. Each is spread by ±20 %. */
+  readonly announceIntervalMs: number;
+  readonly announceCompleteIntervalMs: number;
+  /** Shortest time between two announces of one blob, ms. */
+  readonly announceGapMs: number;
+  /** How many announce intervals the directory remembers a participant. */
+  readonly announceTtlIntervals: number;
+  /** Directory: blobs, participants per blob, holders per answer, upper ends. */
+  readonly directoryKeysMax: number;
+  readonly directoryParticipantsMax: number;
+  readonly directoryHoldersPerAnswer: number;
+  /** Directory: changes are collected for this long before they are pushed, ms. */
+  readonly directoryPushDelayMs: number;
+  /** Directory: a new directory that meets a running swarm listens this long before it grants leases, ms. */
+  readonly directoryWarmUpMs: number;
+  /** Directory nodes of a blob: best by rendezvous hash. Three survive two failures. */
+  readonly directoriesPerBlob: number;
+  /** Chunks in one origin lease (8 MiB): one ranged GET, soon spread. */
+  readonly leaseChunks: number;
+  /** Same for a node that nobody shares with: fewer requests at the registry. */
+  readonly leaseChunksAlone: number;
+  readonly leasesPerNode: number;
+  readonly leasesPerBlob: number;
+  /** Lease lifetime without progress, ms: at least this, and four times the usual time between two chunks. */
+  readonly leaseTtlMinMs: number;
+  readonly leaseTtlMaxMs: number;
+  /** A request is hedged after the 95th percentile of recent chunk times, but not before this, ms. */
+  readonly hedgeFloorMs: number;
+  /** Hedges as a share of requests, in percent. */
+  readonly hedgeBudgetPercent: number;
+  /** When no more chunks than this are missing, each may be asked of two peers. */
+  readonly endgameChunks: number;
+  /** A request fails after four times the 95th percentile, within these, ms. */
+  readonly requestTimeoutMinMs: number;
+  readonly requestTimeoutMaxMs: number;
+  /** Time for `dial` and for the answer to `follow`, ms. The driver's own dial limit is shorter. */
+  readonly answerTimeoutMs: number;
+  /** Failures in a row after which a peer is left alone. */
+  readonly failuresMax: number;
+  readonly backOffMinMs: number;
+  readonly backOffMaxMs: number;
+  readonly banMs: number;
+  readonly bansMax: number;
+  /** All directories silent for this long: the node may begin to draw for reading by itself, ms. */
+  readonly directoryLostMs: number;
+  /** The least useful neighbour is exchanged this often when others are known, ms. */
+  readonly neighbourReviewMs: number;
+}
+
+export const DEFAULT_LIMITS: SwarmLimits = {
+  blobsMax: 4096,
+  neighboursMax: 12,
+  followersMax: 24,
+  followersReserved: 4,
+  requestsStart: 8,
+  requestsMax: 64,
+  requestsAheadMs: 250,
+  requestsPerPeerMax: 16,
+  uploadSlots: 8,
+  busyHintMinMs: 50,
+  busyHintMaxMs: 200,
+  windowChunks: 256,
+  frontBandChunks: 8,
+  haveDelayMs: 50,
+  haveDelaySmallMs: 5,
+  smallSwarm: 32,
+  hashesPerMessageMax: 1024,
+  announceIntervalMs: 3_000,
+  announceCompleteIntervalMs: 300_000,
+  announceGapMs: 50,
+  announceTtlIntervals: 4,
+  directoryKeysMax: 4096,
+  directoryParticipantsMax: 8192,
+  directoryHoldersPerAnswer: 24,
+  directoryPushDelayMs: 50,
+  directoryWarmUpMs: 1_000,
+  directoriesPerBlob: 3,
+  leaseChunks: 4,
+  leaseChunksAlone: 16,
+  leasesPerNode: 4,
+  leasesPerBlob: 32,
+  leaseTtlMinMs: 5_000,
+  leaseTtlMaxMs: 60_000,
+  hedgeFloorMs: 250,
+  hedgeBudgetPercent: 2,
+  endgameChunks: 16,
+  requestTimeoutMinMs: 2_000,
+  requestTimeoutMaxMs: 30_000,
+  answerTimeoutMs: 3_000,
+  failuresMax: 2,
+  backOffMinMs: 10_000,
+  backOffMaxMs: 120_000,
+  banMs: 600_000,
+  bansMax: 4096,
+  directoryLostMs: 2_000,
+  neighbourReviewMs: 10_000,
+};
+
+/** Completes `partial` and states how the limits relate. */
+export function swarmLimits(partial: Partial<SwarmLimits> = {}): SwarmLimits {
+  const limits = { ...DEFAULT_LIMITS, ...partial };
+  assert(limits.followersReserved < limits.followersMax, 'reserved places are a part of all places');
+  assert(limits.requestsStart <= limits.requestsMax, 'requests start below their upper end');
+  assert(limits.leaseChunks >= 1 && limits.leasesPerNode >= 1, 'a lease covers something');
+  assert(limits.backOffMinMs <= limits.backOffMaxMs, 'back-off grows');
+  return limits;
+}
+
+export function chunkCountOf(sizeBytes: number): number {
+  return Math.max(1, Math.ceil(sizeBytes / CHUNK_SIZE_BYTES));
+}
