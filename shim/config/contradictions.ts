@@ -1,0 +1,66 @@
+import { BlockList, isIP } from 'node:net';
+import { splitHostPort } from './setting.ts';
+import type { Config } from './settings.ts';
+
+/** What settings that are fine one by one say against each other. */
+export function contradictions(config: Config): string[] {
+  return [...plaintextPeers(config), ...samePorts(config), ...sameSockets(config)];
+}
+
+/** Whether an address (IP, or `localhost`) never leaves the machine. */
+export function isLoopback(host: string): boolean {
+  if (host === 'localhost') return true;
+  const version = isIP(host);
+  return version !== 0 && loopback.check(host, version === 6 ? 'ipv6' : 'ipv4');
+}
+
+const loopback = new BlockList();
+loopback.addSubnet('127.0.0.0', 8, 'ipv4');
+loopback.addAddress('::1', 'ipv6');
+
+function plaintextPeers({ peers, node }: Config): string[] {
+  const hasPeers = peers.static.length > 0 || peers.dns !== '';
+  const host = peers.listen === '' ? node.address : splitHostPort(peers.listen).host;
+  const isExposed = peers.listen !== '' || hasPeers;
+  if (peers.insecure || !isExposed || isLoopback(host)) return [];
+  const key = peers.listen === '' ? 'node.address' : 'peers.listen';
+  const shown = host === '' ? 'not set' : `"${host}"`;
+  return [
+    `${key} is ${shown}, a loopback address is wanted, or peers.insecure: true to let peers talk in plain text`,
+  ];
+}
+
+function samePorts(config: Config): string[] {
+  const users = new Map<number, string>();
+  const problems: string[] = [];
+  for (const [key, port] of listeners(config)) {
+    const other = users.get(port);
+    if (other !== undefined && port !== 0)
+      problems.push(`${key} is ${port}, a port other than that of ${other} is wanted`);
+    users.set(port, key);
+  }
+  return problems;
+}
+
+function listeners({ http, peers, p2p, ExporterConfig }: Config): [string, number][] {
+  const peerKey = peers.listen === '' ? 'p2p.v2.p2pPort' : 'peers.listen';
+  const peerPort = peers.listen === '' ? p2p.v2.p2pPort : splitHostPort(peers.listen).port;
+  const listening: [string, number][] = [
+    ['http.listen', splitHostPort(http.listen).port],
+    [peerKey, peerPort],
+  ];
+  if (ExporterConfig.enable && ExporterConfig.standaloneExporterPort) {
+    listening.push(['ExporterConfig.port', ExporterConfig.port]);
+  } else if (!ExporterConfig.enable && p2p.v2.exporter.enable) {
+    listening.push(['p2p.v2.exporter.port', p2p.v2.exporter.port]);
+  }
+  return listening;
+}
+
+function sameSockets({ cri, control }: Config): string[] {
+  const own = cri.socket === control.socket ? ['control.socket'] : [];
+  const foreign = cri.socket === cri.containerdSocket ? ['cri.containerdSocket'] : [];
+  return [...own, ...foreign].map(
+    (key) => `${key} is "${cri.socket}", another path than that of cri.socket is wanted`,
+  );
+}

@@ -1,0 +1,301 @@
+/**
+ * Every setting of the agent, declared once: its place in the file, type, default, range, unit and meaning. The
+ * environment variable is the place in capitals (`p2p.v2.p2pPort` → `SHOAL_P2P_V2_P2P_PORT`). Names under
+ * `DeployConfig`, `ExporterConfig` and `p2p.v2` are those of the product that Shoal replaces and never change.
+ */
+import type { ValuesOf } from './setting.ts';
+import {
+  absolutePath,
+  anyText,
+  choice,
+  dnsName,
+  flag,
+  hostPort,
+  integer,
+  ipAddress,
+  ipPort,
+  labelPrefix,
+  list,
+  namespaceName,
+  orEmpty,
+  registryPattern,
+  socketPath,
+  text,
+} from './setting.ts';
+
+const port = (of: { readonly default: number; readonly help: string }) =>
+  integer({ ...of, min: 0, max: 65_535 });
+
+/** 1 TB/s: more than any machine moves; keeps bytes per second far below the safe integers. */
+const megabytesPerSecondMax = 1_000_000;
+const limitMB = (of: { readonly default: number; readonly help: string }) =>
+  integer({ ...of, min: 0, max: megabytesPerSecondMax, unit: 'MB/s (10^6 bytes)' });
+
+const kibibyte = 1024;
+const gibibyte = kibibyte ** 3;
+
+export const settings = {
+  DeployConfig: {
+    mode: choice({
+      among: ['root', 'agent'],
+      default: 'root',
+      help: 'A root may fetch from the registry. An agent may not, once it knows of a root; then it has its bytes from peers alone.',
+    }),
+    logDir: text({
+      default: '/dadi-p2p/log',
+      format: absolutePath,
+      help: 'Directory of shoal.log and audit.log, for what is set to go to a file.',
+    }),
+    logAudit: flag({
+      default: false,
+      help: 'Write one audit line for each read: who asked for which bytes, how many came, and how long it took.',
+    }),
+    logAuditMode: choice({
+      among: ['stdout', 'file'],
+      default: 'stdout',
+      help: 'Where audit lines go: standard output, or audit.log in logDir.',
+    }),
+  },
+  ExporterConfig: {
+    enable: flag({
+      default: false,
+      help: 'Serve metrics. Either this or p2p.v2.exporter.enable turns them on; this section then says where.',
+    }),
+    port: port({ default: 65_006, help: 'Port of the metrics; 0 takes any free one.' }),
+    standaloneExporterPort: flag({
+      default: true,
+      help: 'Serve metrics on a port of their own. If false, they are served on the HTTP port (http.listen).',
+    }),
+  },
+  p2p: {
+    v2: {
+      image: text({
+        default: '',
+        format: anyText,
+        help: "Image of the agent's own pod, as in the Helm values. It is never accelerated.",
+      }),
+      imageTag: text({
+        default: '',
+        format: anyText,
+        help: "Tag of the agent's own image, as in the Helm values.",
+      }),
+      proxyConcurrencyLimit: integer({
+        default: 128,
+        min: 1,
+        max: 4096,
+        unit: 'layers',
+        help: 'Layers that download at once on this node. More of them wait in line.',
+      }),
+      p2pPort: port({ default: 65_002, help: 'Port on which peers are served; 0 takes any free one.' }),
+      cache: {
+        capacity: integer({
+          default: 4 * gibibyte,
+          min: 0,
+          max: 1024 ** 5,
+          unit: 'bytes',
+          help: 'Room for layers that no pull is using. Pulls that are running may take more, by their own size. 0 keeps nothing.',
+        }),
+        directory: text({
+          default: '',
+          format: orEmpty(absolutePath),
+          help: "Directory of the disk cache. Empty: beside containerd's root (the same file system, so that layers are linked and not copied), or inside layout.directory.",
+        }),
+        aioEnable: integer({
+          default: 0,
+          min: 0,
+          max: 1,
+          help: '1 on fast disks: more reads and writes are under way at once. 0 spares slow ones.',
+        }),
+      },
+      exporter: {
+        enable: flag({
+          default: false,
+          help: 'Serve metrics on exporter.port, unless ExporterConfig.enable says where.',
+        }),
+        port: port({ default: 65_003, help: 'Port of the metrics; 0 takes any free one.' }),
+      },
+      throttleLimitMB: limitMB({
+        default: 512,
+        help: 'Bytes handed to consumers on this node (unpacking, proxy) a second. 0 is no limit.',
+      }),
+    },
+  },
+  node: {
+    address: text({
+      default: '',
+      format: orEmpty(ipAddress),
+      help: 'Address at which peers reach this node. Empty: the one of the interface with the default route.',
+    }),
+    zone: text({
+      default: '',
+      format: anyText,
+      help: 'Zone of the node (topology.kubernetes.io/zone). Peers of the same zone are asked first.',
+    }),
+  },
+  peers: {
+    static: list({ each: hostPort, help: 'Peers that are always there.' }),
+    dns: text({
+      default: '',
+      format: orEmpty(dnsName),
+      help: 'Name whose addresses are the peers, such as that of a headless service. Without a port, p2p.v2.p2pPort is taken.',
+    }),
+    listen: text({
+      default: '',
+      format: orEmpty(ipPort),
+      help: 'Address on which peers are served. Empty: node.address with p2p.v2.p2pPort.',
+    }),
+    insecure: flag({
+      default: false,
+      help: 'Let peers talk in plain text beyond the loopback interface. Anybody in the network can then read and fake what they say (faked layers are found by their digest).',
+    }),
+  },
+  cri: {
+    socket: text({
+      default: '/run/shoal/agent.sock',
+      format: socketPath,
+      help: "Socket on which the agent answers CRI calls, behind the front that owns kubelet's socket.",
+    }),
+    containerdSocket: text({
+      default: '/run/containerd/containerd.sock',
+      format: socketPath,
+      help: "containerd's socket: everything but accelerated pulls is passed on to it.",
+    }),
+  },
+  control: {
+    socket: text({
+      default: '/run/shoal/control.sock',
+      format: socketPath,
+      help: 'Socket on which the agent answers `shoal pull` and `shoal status`.',
+    }),
+  },
+  http: {
+    listen: text({
+      default: '127.0.0.1:65001',
+      format: ipPort,
+      help: 'Address of the local HTTP service: registry mirror, P2P image addresses, on-demand reads.',
+    }),
+  },
+  policy: {
+    mode: choice({
+      among: ['opt-in', 'all', 'off', 'observe'],
+      default: 'opt-in',
+      help: 'Which pulls are accelerated: those that ask for it, all, none, or none while telling in the log what would have been done.',
+    }),
+    keyPrefix: text({
+      default: 'k8s.aliyun.com',
+      format: labelPrefix,
+      help: 'Prefix of the label or annotation key PREFIX/image-accelerate-mode by which pods opt in (value p2p) or out (value off).',
+    }),
+    registries: {
+      allow: list({ each: registryPattern, help: 'Registries whose images may be accelerated. Empty: all.' }),
+      deny: list({ each: registryPattern, help: 'Registries whose images are never accelerated.' }),
+    },
+    namespaces: {
+      optIn: list({ each: namespaceName, help: 'Namespaces all of whose pods are opted in.' }),
+      allow: list({ each: namespaceName, help: 'Namespaces whose pods may be accelerated. Empty: all.' }),
+      deny: list({ each: namespaceName, help: 'Namespaces whose pods are never accelerated.' }),
+    },
+    ownImage: text({
+      default: '',
+      format: anyText,
+      help: "Image of the agent's own pod, which is never accelerated. Empty: p2p.v2.image and imageTag.",
+    }),
+  },
+  store: choice({
+    among: ['containerd', 'layout'],
+    default: 'containerd',
+    help: 'Where pulled images go: into containerd, or into a directory (OCI image layout with unpacked roots), which needs no daemon.',
+  }),
+  containerd: {
+    configPath: text({
+      default: '/etc/containerd/certs.d',
+      format: orEmpty(absolutePath),
+      help: "containerd's config_path: hosts.toml files with mirrors, certificates and headers for each registry. Empty: none are read.",
+    }),
+    snapshotter: text({
+      default: 'auto',
+      format: anyText,
+      help: "Snapshotter for pulled images. auto: the one that containerd's CRI plugin would take, per runtime handler.",
+    }),
+    discardUnpackedLayers: flag({
+      default: false,
+      help: 'Keep no compressed layers in containerd after unpacking, like its setting discard_unpacked_layers. Peers are then served from the cache alone.',
+    }),
+  },
+  layout: {
+    directory: text({
+      default: '/var/lib/shoal/images',
+      format: absolutePath,
+      help: 'Directory of the layout store.',
+    }),
+  },
+  limits: {
+    originLimitMB: limitMB({ default: 0, help: 'Bytes read from registries a second. 0 is no limit.' }),
+    uploadLimitMB: limitMB({ default: 0, help: 'Bytes sent to peers a second. 0 is no limit.' }),
+    layersAtOnce: integer({
+      default: 8,
+      min: 1,
+      max: 128,
+      unit: 'layers',
+      help: 'Layers of one pull that are fetched at once.',
+    }),
+    unpackWorkers: integer({
+      default: 0,
+      min: 0,
+      max: 64,
+      unit: 'threads',
+      help: 'Threads that decompress and unpack; each takes about 40 MB of memory. 0: as many as there are cores, at most 4.',
+    }),
+    unpackedBytesMax: integer({
+      default: 64 * gibibyte,
+      min: kibibyte ** 2,
+      max: 1024 ** 5,
+      unit: 'bytes',
+      help: 'Most that one layer may unpack to. A layer that claims more is refused: it is a compression bomb.',
+    }),
+    stallTimeoutMs: integer({
+      default: 30_000,
+      min: 1000,
+      max: 3_600_000,
+      unit: 'ms',
+      help: 'A pull without a new byte for this long is handed over to containerd.',
+    }),
+  },
+  log: {
+    level: choice({
+      among: ['error', 'warn', 'info', 'debug'],
+      default: 'info',
+      help: 'Least important messages that are written.',
+    }),
+    format: choice({
+      among: ['json', 'text'],
+      default: 'json',
+      help: 'One JSON object a line, or text for people.',
+    }),
+    output: choice({
+      among: ['stderr', 'file'],
+      default: 'stderr',
+      help: 'Where messages go: standard error, or shoal.log in DeployConfig.logDir.',
+    }),
+  },
+} as const;
+
+/** What stands above a section in the default file. */
+export const sectionHelp: Readonly<Record<string, string>> = {
+  DeployConfig: 'What this node is, and its logs.',
+  ExporterConfig: 'Prometheus metrics.',
+  p2p: 'The same names as in the Helm values.',
+  node: 'This node as its peers see it.',
+  peers: 'Who the peers are, and how they talk.',
+  cri: 'The way in for kubelet and crictl.',
+  control: 'The way in for the command line.',
+  http: 'The way in for containerd, P2P image addresses and overlaybd.',
+  policy: 'Which pulls are accelerated.',
+  containerd: 'How containerd is used.',
+  layout: 'The store that needs no containerd.',
+  limits: 'What a node may use.',
+  log: "The agent's own messages. Credentials are never among them.",
+};
+
+/** The agent's configuration: frozen, complete, within all ranges. */
+export type Config = ValuesOf<typeof settings>;
