@@ -51,6 +51,12 @@ export function containerdSkipReason(
   );
 }
 
+/** True when nothing is missing; else says so in the line that the test runner counts as a skip. */
+export function canRun(skipReason: string | null): boolean {
+  if (skipReason !== null) process.stdout.write(`SKIP: ${skipReason}\n`);
+  return skipReason === null;
+}
+
 function lookUp(name: ComponentName): Lookup {
   const known = found.get(name);
   if (known !== undefined) return known;
