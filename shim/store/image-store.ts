@@ -47,6 +47,8 @@ export interface ImportSession {
   readonly missing: ReadonlySet<number>;
   /** How trees are to be extracted: as overlay upper directories in parallel, merged in order, or not at all. */
   readonly treeMode: 'overlay' | 'merge' | 'none';
+  /** `containerd`: blobs and records' content are in place, and containerd's own PullImage must unpack them. */
+  readonly finishedBy: 'shoal' | 'containerd';
   /** A fresh private directory (0700) for layer `index`; in `merge` mode the one root, given out in layer order. */
   stagingDirectory(index: number, signal: AbortSignal): Promise<string>;
   /** Takes over one layer, in any order; commits in layer order inside. Gives the path of the stored blob if peers can be served from it. */

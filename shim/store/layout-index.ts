@@ -86,12 +86,22 @@ function parseEntries(path: string, text: string | undefined): readonly IndexEnt
   if (text === undefined) return [];
   try {
     const parsed: unknown = JSON.parse(text);
-    if (typeof parsed === 'object' && parsed !== null && 'manifests' in parsed && Array.isArray(parsed.manifests))
+    if (
+      typeof parsed === 'object' &&
+      parsed !== null &&
+      'manifests' in parsed &&
+      Array.isArray(parsed.manifests)
+    )
       return parsed.manifests;
   } catch (cause) {
-    throw new ShoalError(ErrorCode.StoreFailed, `Cannot read image index "${path}": it is not JSON`, { cause });
+    throw new ShoalError(ErrorCode.StoreFailed, `Cannot read image index "${path}": it is not JSON`, {
+      cause,
+    });
   }
-  throw new ShoalError(ErrorCode.StoreFailed, `Cannot read image index "${path}": it has no list of manifests`);
+  throw new ShoalError(
+    ErrorCode.StoreFailed,
+    `Cannot read image index "${path}": it has no list of manifests`,
+  );
 }
 
 async function readIfThere(path: string): Promise<string | undefined> {

@@ -67,6 +67,7 @@ const STAGING = '.staging';
 
 class LayoutSession implements ImportSession {
   readonly treeMode = 'merge';
+  readonly finishedBy = 'shoal';
   readonly missing: ReadonlySet<number>;
   readonly #store: LayoutStore;
   readonly #index: LayoutIndex;

@@ -1,0 +1,116 @@
+import type { Logger } from 'pino';
+import { isShoalError } from '../base/errors.ts';
+import { judgeFailure } from '../pull/hand-over.ts';
+import { PullProgress, type PullSnapshot } from '../pull/progress.ts';
+import { type PullDependencies, type PullResult, pullImage } from '../pull/pull-image.ts';
+import type { Credentials, Origin } from '../registry/origin.ts';
+import { parseReference, type Reference } from '../registry/reference.ts';
+
+/** More pulls at once than this wait for a place: each holds an origin connection pool and an import session. */
+const PULLS_MAX = 32;
+
+export interface PullOrder {
+  readonly image: string;
+  readonly credentials: Credentials | undefined;
+  readonly runtimeHandler: string | undefined;
+}
+
+/** What a pull came to, for logs, counters and the one who asked. */
+export type PullEnd =
+  | { readonly kind: 'done'; readonly result: PullResult; readonly seconds: number }
+  | {
+      readonly kind: 'failed';
+      readonly verdict: 'return' | 'handOver';
+      readonly reason: string;
+      readonly error: unknown;
+      readonly seconds: number;
+    };
+
+export interface PullServiceOptions {
+  readonly dependencies: PullDependencies;
+  readonly openOrigin: (reference: Reference, credentials: Credentials | undefined) => Promise<Origin>;
+  readonly log: Logger;
+  readonly onEnd: (end: PullEnd) => void;
+  readonly nowMs: () => number;
+}
+
+/** Runs accelerated pulls, whoever asks: CRI, the command line, a demo. */
+export class PullService {
+  readonly #options: PullServiceOptions;
+  readonly #running = new Set<PullProgress>();
+  readonly #waiting: (() => void)[] = [];
+
+  constructor(options: PullServiceOptions) {
+    this.#options = options;
+  }
+
+  /** The pulls under way. */
+  snapshot(): readonly PullSnapshot[] {
+    return [...this.#running].map((progress) => progress.snapshot());
+  }
+
+  /** Never rejects: what failed, and what should become of it, is in the result. */
+  async pull(
+    order: PullOrder,
+    signal: AbortSignal,
+    progress = new PullProgress(order.image),
+  ): Promise<PullEnd> {
+    const startedMs = this.#options.nowMs();
+    await this.#enter(progress);
+    const secondsSince = (): number => (this.#options.nowMs() - startedMs) / 1000;
+    let hadCredentials = false;
+    let end: PullEnd;
+    try {
+      const reference = parseReference(order.image);
+      const origin = await this.#options.openOrigin(reference, order.credentials);
+      hadCredentials = origin.hasCredentials;
+      try {
+        const request = { reference, origin, progress, ...runtimeHandlerOf(order) };
+        const result = await pullImage(this.#options.dependencies, request, signal);
+        end = { kind: 'done', result, seconds: secondsSince() };
+      } finally {
+        await origin.close();
+      }
+    } catch (error) {
+      end = { kind: 'failed', ...judgeFailure(error, hadCredentials), error, seconds: secondsSince() };
+    } finally {
+      this.#leave(progress);
+    }
+    this.#report(order, end);
+    return end;
+  }
+
+  async #enter(progress: PullProgress): Promise<void> {
+    while (this.#running.size >= PULLS_MAX) await new Promise<void>((resolve) => this.#waiting.push(resolve));
+    this.#running.add(progress);
+  }
+
+  #leave(progress: PullProgress): void {
+    this.#running.delete(progress);
+    this.#waiting.shift()?.();
+  }
+
+  #report(order: PullOrder, end: PullEnd): void {
+    this.#options.onEnd(end);
+    if (end.kind === 'done') logDone(this.#options.log, order, end);
+    else logFailed(this.#options.log, order, end);
+  }
+}
+
+function logDone(log: Logger, order: PullOrder, end: PullEnd & { kind: 'done' }): void {
+  const { digest, imageBytes, counts } = end.result;
+  log.info({ image: order.image, digest, imageBytes, ...counts, seconds: end.seconds }, 'pulled');
+}
+
+/** A failure that is not one of ours is our bug: its stack belongs into the log. */
+function logFailed(log: Logger, order: PullOrder, end: PullEnd & { kind: 'failed' }): void {
+  const { verdict, reason, error } = end;
+  const text = verdict === 'handOver' ? 'handing the pull to containerd' : 'pull failed';
+  const known = isShoalError(error);
+  const facts = known ? { facts: error.facts, message: error.message } : { err: error };
+  log[known ? 'warn' : 'error']({ image: order.image, verdict, reason, ...facts }, text);
+}
+
+function runtimeHandlerOf(order: PullOrder): { runtimeHandler?: string } {
+  return order.runtimeHandler === undefined ? {} : { runtimeHandler: order.runtimeHandler };
+}

@@ -1,0 +1,137 @@
+import type { Platform } from '../base/descriptor.ts';
+import type { Digest } from '../base/digest.ts';
+import type { Transfer, TransferCounts, TransferEngine } from '../peer/transfer.ts';
+import type { Origin } from '../registry/origin.ts';
+import type { Reference } from '../registry/reference.ts';
+import type { ImagePlan, ImageStore, ImportSession, LayerPlan } from '../store/image-store.ts';
+import type { UnpackPool } from '../unpack/unpack-pool.ts';
+import { importLayer, type LayerContext } from './import-layer.ts';
+import { firstFailure, startInOrder } from './in-order.ts';
+import { planImage } from './plan-image.ts';
+import type { PullProgress } from './progress.ts';
+import { watchForStall } from './stall-watch.ts';
+
+export interface PullDependencies {
+  readonly engine: TransferEngine;
+  readonly unpack: UnpackPool;
+  readonly store: ImageStore;
+  readonly platform: Platform;
+  readonly privileged: boolean;
+  readonly unpackedBytesMax: number;
+  /** Layers of one pull that are under way at once. */
+  readonly layersAtOnce: number;
+  /** A pull that waits for bytes and gets none for this long fails with `Stalled`. */
+  readonly stallTimeoutMs: number;
+}
+
+export interface PullRequest {
+  readonly reference: Reference;
+  /** The registry as the caller of this pull may see it. The caller closes it. */
+  readonly origin: Origin;
+  readonly runtimeHandler?: string;
+  readonly progress: PullProgress;
+}
+
+export interface PullResult {
+  /** Digest of the image's config, what the CRI calls the image ID. */
+  readonly imageId: Digest;
+  /** What the reference resolved to. */
+  readonly digest: Digest;
+  /** Whether the caller must still have containerd unpack the image (its snapshotter is not one that we write to). */
+  readonly finishedBy: 'shoal' | 'containerd';
+  /** Sum of the layers' compressed sizes. */
+  readonly imageBytes: number;
+  readonly counts: TransferCounts;
+}
+
+/**
+ * One accelerated pull: ask the origin (the right to read comes first), fetch what the store lacks, check, unpack, import.
+ * When it fails or `signal` aborts, everything but verified chunks in the cache is taken back before it rejects.
+ */
+export async function pullImage(
+  dependencies: PullDependencies,
+  request: PullRequest,
+  signal: AbortSignal,
+): Promise<PullResult> {
+  const plan = await planImage(request, dependencies.platform, signal);
+  const descriptors = plan.layers.map((layer) => layer.descriptor);
+  request.progress.begin(plan.target.digest, descriptors);
+  const session = await dependencies.store.open(plan, signal);
+  try {
+    await importLayers(dependencies, request, plan, session, signal);
+    const imageId = await session.finish(signal);
+    const imageBytes = descriptors.reduce((sum, layer) => sum + layer.sizeBytes, 0);
+    const { counts } = request.progress.snapshot();
+    return { imageId, digest: plan.target.digest, finishedBy: session.finishedBy, imageBytes, counts };
+  } catch (error) {
+    await session.abort();
+    throw error;
+  }
+}
+
+async function importLayers(
+  dependencies: PullDependencies,
+  request: PullRequest,
+  plan: ImagePlan,
+  session: ImportSession,
+  signal: AbortSignal,
+): Promise<void> {
+  const stop = new AbortController();
+  const context: LayerContext = {
+    ...dependencies,
+    session,
+    progress: request.progress,
+    openTransfer: (layer) => openTransfer(dependencies.engine, request.origin, plan, layer),
+  };
+  const endWatch = watchForStall(
+    watchOf(request.progress),
+    dependencies.stallTimeoutMs,
+    plan.names[0] ?? '',
+    (reason) => stop.abort(reason),
+  );
+  try {
+    await firstFailure(startImports(context, plan, dependencies.layersAtOnce, signal, stop));
+  } finally {
+    endWatch();
+  }
+}
+
+function startImports(
+  context: LayerContext,
+  plan: ImagePlan,
+  layersAtOnce: number,
+  signal: AbortSignal,
+  stop: AbortController,
+): Promise<void>[] {
+  const linked = AbortSignal.any([signal, stop.signal]);
+  let turn: Promise<unknown> = Promise.resolve();
+  const tasks = plan.layers.flatMap((layer, index) => {
+    if (context.session.missing.has(index)) return [() => start(index, layer)];
+    context.progress.update(index, { phase: 'present' });
+    return [];
+  });
+  const start = (index: number, layer: LayerPlan): Promise<void> => {
+    const done = importLayer(context, index, layer, turn, linked);
+    done.catch((error: unknown) => stop.abort(error));
+    turn = done;
+    return done;
+  };
+  return startInOrder(tasks, layersAtOnce);
+}
+
+function watchOf(progress: PullProgress) {
+  return {
+    progress: () => progress.layers.reduce((sum, layer) => sum + layer.fetchedBytes, 0),
+    isWaiting: () =>
+      progress.layers.some((layer) => layer.phase === 'fetching' && layer.fetchedBytes < layer.sizeBytes),
+  };
+}
+
+function openTransfer(engine: TransferEngine, origin: Origin, plan: ImagePlan, layer: LayerPlan): Transfer {
+  const { digest, sizeBytes } = layer.descriptor;
+  return engine.open({
+    key: { host: plan.host, digest },
+    sizeBytes,
+    readOrigin: (range, signal) => origin.readBlob(digest, sizeBytes, range, signal),
+  });
+}
