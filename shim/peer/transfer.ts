@@ -1,5 +1,5 @@
-import type { BlobKey } from '../base/blob-key.ts';
 import type { Readable } from 'node:stream';
+import type { BlobKey } from '../base/blob-key.ts';
 
 /**
  * Reads ranges of one blob at its registry with the credentials of the pull that wants it.
@@ -43,7 +43,10 @@ export interface TransferEngine {
 export interface Transfer {
   readonly key: BlobKey;
   readonly sizeBytes: number;
-  /** The file that is being filled; readable by this process. Bytes past the prefix may be holes. */
+  /**
+   * The file that is being filled; readable by this process once the prefix has grown or `finished` has resolved.
+   * Bytes past the prefix may be holes.
+   */
   readonly path: string;
   /** Bytes `[0, prefixBytes)` of the file have matched their chunk hashes. Never shrinks, except by `distrust`. */
   readonly prefixBytes: number;

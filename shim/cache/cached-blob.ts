@@ -1,0 +1,267 @@
+import { createHash } from 'node:crypto';
+import { type FileHandle, open } from 'node:fs/promises';
+import { assert } from '../base/assert.ts';
+import type { BlobKey } from '../base/blob-key.ts';
+import { ErrorCode, nodeErrorCode, ShoalError } from '../base/errors.ts';
+import { encodeMetaRecord, type MetaRecord, MetaRecordType } from './blob-meta.ts';
+import type { BlobPaths } from './blob-path.ts';
+import { cacheError } from './cache-error.ts';
+
+/**
+ * What is known of one chunk. `claimed`: an earlier run of this process, or the file before it was adopted, had it
+ * right; it is hashed again before anybody gets it. `verified`: hashed by this process.
+ */
+export const ChunkState = { Missing: 0, Claimed: 1, Verified: 2 } as const;
+export type ChunkState = (typeof ChunkState)[keyof typeof ChunkState];
+
+export interface CachedBlobInit {
+  readonly key: BlobKey;
+  readonly sizeBytes: number;
+  readonly chunkSizeBytes: number;
+  readonly paths: BlobPaths;
+  readonly hashes?: ReadonlyMap<number, Uint8Array>;
+  readonly confirmed?: boolean;
+  readonly adoptedPath?: string | undefined;
+  readonly metaBytes: number;
+  readonly lastUsedMs: number;
+}
+
+/** One blob's file and sidecar. Made and owned by DiskCache; writable only while it is pinned by a live pull. */
+export class CachedBlob {
+  readonly key: BlobKey;
+  readonly sizeBytes: number;
+  readonly chunkSizeBytes: number;
+  readonly chunkCount: number;
+  readonly paths: BlobPaths;
+  /** Live pulls that need it. */
+  pins = 0;
+  lastUsedMs: number;
+  /** Set once the cache has forgotten it: nothing is claimed or served any more. */
+  dropped = false;
+  #adoptedPath: string | undefined;
+  #confirmed: boolean;
+  readonly #states: Uint8Array;
+  readonly #hashes: (Uint8Array | undefined)[];
+  #heldBytes = 0;
+  #heldChunks = 0;
+  #data: FileHandle | undefined;
+  #meta: FileHandle | undefined;
+  #metaBytes: number;
+
+  constructor(init: CachedBlobInit) {
+    this.key = init.key;
+    this.sizeBytes = init.sizeBytes;
+    this.chunkSizeBytes = init.chunkSizeBytes;
+    this.chunkCount = Math.ceil(init.sizeBytes / init.chunkSizeBytes);
+    this.paths = init.paths;
+    this.lastUsedMs = init.lastUsedMs;
+    this.#adoptedPath = init.adoptedPath;
+    this.#confirmed = init.confirmed ?? false;
+    this.#metaBytes = init.metaBytes;
+    this.#states = new Uint8Array(this.chunkCount);
+    this.#hashes = new Array(this.chunkCount);
+    for (const [chunk, hash] of init.hashes ?? []) this.#hold(chunk, hash, ChunkState.Claimed);
+  }
+
+  /** The file that has the bytes: the cache's own, or the adopted one. */
+  get path(): string {
+    return this.#adoptedPath ?? this.paths.data;
+  }
+
+  get adopted(): boolean {
+    return this.#adoptedPath !== undefined;
+  }
+
+  /** Its digest was found right, or somebody else owns the file: no byte of it is ever written again. */
+  get frozen(): boolean {
+    return this.#confirmed || this.adopted;
+  }
+
+  get complete(): boolean {
+    return this.#heldChunks === this.chunkCount;
+  }
+
+  /** Bytes of the chunks that are held, verified or claimed. */
+  get heldBytes(): number {
+    return this.#heldBytes;
+  }
+
+  /** What dropping it would free: nothing when the file is somebody else's. */
+  get ownBytes(): number {
+    return this.adopted ? 0 : this.#heldBytes;
+  }
+
+  stateOf(chunk: number): ChunkState {
+    return (this.#states[chunk] ?? ChunkState.Missing) as ChunkState;
+  }
+
+  hashOf(chunk: number): Uint8Array | undefined {
+    return this.#hashes[chunk];
+  }
+
+  chunkBytes(chunk: number): number {
+    return Math.min(this.chunkSizeBytes, this.sizeBytes - chunk * this.chunkSizeBytes);
+  }
+
+  /** Opens both files for writing. Called by DiskCache when the first live pull comes. */
+  async openForWriting(): Promise<void> {
+    if (this.frozen || this.#data !== undefined) return;
+    try {
+      const [data, meta] = await Promise.all([open(this.paths.data, 'r+'), open(this.paths.meta, 'r+')]);
+      this.#data = data;
+      this.#meta = meta;
+    } catch (error) {
+      throw cacheError('open cache file', this.paths.data, error);
+    }
+  }
+
+  /** Closes what is open; pending reads and writes end first. */
+  async closeHandles(): Promise<void> {
+    const handles = [this.#data, this.#meta];
+    this.#data = undefined;
+    this.#meta = undefined;
+    for (const handle of handles) await handle?.close().catch(() => undefined);
+  }
+
+  /** Writes unverified bytes at their place. They count for nothing until `claim`. */
+  async write(offsetBytes: number, pieces: readonly Uint8Array[]): Promise<void> {
+    const handle = this.#data;
+    assert(handle !== undefined && !this.frozen, 'a cache file is written to only while a pull is live');
+    try {
+      let at = offsetBytes;
+      let rest: readonly Uint8Array[] = pieces;
+      while (rest.length > 0) {
+        const { bytesWritten } = await handle.writev(rest as Uint8Array[], at);
+        at += bytesWritten;
+        rest = skipBytes(rest, bytesWritten);
+      }
+    } catch (error) {
+      throw cacheError('write cache file', this.paths.data, error);
+    }
+  }
+
+  /** Records that the chunk's bytes are in the file and have this hash. The bytes must have been written before. */
+  async claim(chunk: number, hash: Uint8Array): Promise<void> {
+    if (this.#states[chunk] === ChunkState.Verified || this.dropped) return;
+    await this.#append({ type: MetaRecordType.Chunk, chunk, hash });
+    this.#hold(chunk, hash, ChunkState.Verified);
+  }
+
+  /** Takes back a claim: the bytes on disk do not have the hash. */
+  async unclaim(chunk: number): Promise<void> {
+    if (this.#states[chunk] === ChunkState.Missing) return;
+    this.#states[chunk] = ChunkState.Missing;
+    this.#hashes[chunk] = undefined;
+    this.#heldBytes -= this.chunkBytes(chunk);
+    this.#heldChunks -= 1;
+    await this.#append({ type: MetaRecordType.Drop, chunk });
+  }
+
+  async confirm(): Promise<void> {
+    if (this.#confirmed || this.dropped) return;
+    await this.#append({ type: MetaRecordType.Confirmed });
+    this.#confirmed = true;
+    await this.closeHandles();
+  }
+
+  /** From now on the bytes are read from `path`, and each chunk is hashed once more before it is given to anybody. */
+  async adoptPath(path: string): Promise<void> {
+    await this.#append({ type: MetaRecordType.Adopted, path });
+    this.#adoptedPath = path;
+    for (let chunk = 0; chunk < this.chunkCount; chunk++)
+      if (this.#states[chunk] === ChunkState.Verified) this.#states[chunk] = ChunkState.Claimed;
+    await this.closeHandles();
+  }
+
+  /**
+   * Reads one held chunk into `buffer` and gives its length. A claimed chunk is hashed first.
+   * @throws CacheCorrupt when the bytes are not there or do not have their hash; the claim is taken back then.
+   */
+  async readChunk(chunk: number, buffer: Uint8Array): Promise<number> {
+    const hash = this.#hashes[chunk];
+    if (hash === undefined || this.dropped) throw this.#corrupt(chunk, 'it is not held');
+    const lengthBytes = this.chunkBytes(chunk);
+    const bytes = buffer.subarray(0, lengthBytes);
+    if (!(await this.#readAt(chunk * this.chunkSizeBytes, bytes))) {
+      await this.unclaim(chunk);
+      throw this.#corrupt(chunk, 'the file is shorter or gone');
+    }
+    if (this.#states[chunk] === ChunkState.Verified) return lengthBytes;
+    if (!createHash('sha256').update(bytes).digest().equals(hash)) {
+      await this.unclaim(chunk);
+      throw this.#corrupt(chunk, 'the bytes on disk have another hash');
+    }
+    if (this.#states[chunk] === ChunkState.Claimed) this.#states[chunk] = ChunkState.Verified;
+    return lengthBytes;
+  }
+
+  async #readAt(offsetBytes: number, bytes: Uint8Array): Promise<boolean> {
+    const shared = this.#data;
+    try {
+      const handle = shared ?? (await open(this.path, 'r'));
+      try {
+        return await readFully(handle, bytes, offsetBytes);
+      } finally {
+        if (handle !== shared) await handle.close();
+      }
+    } catch (error) {
+      if (nodeErrorCode(error) === 'ENOENT') return false;
+      throw cacheError('read cache file', this.path, error);
+    }
+  }
+
+  #hold(chunk: number, hash: Uint8Array, state: ChunkState): void {
+    if (this.#states[chunk] === ChunkState.Missing) {
+      this.#heldBytes += this.chunkBytes(chunk);
+      this.#heldChunks += 1;
+    }
+    this.#states[chunk] = state;
+    this.#hashes[chunk] = hash;
+  }
+
+  async #append(record: MetaRecord): Promise<void> {
+    if (this.dropped) return;
+    const bytes = encodeMetaRecord(record);
+    const at = this.#metaBytes;
+    this.#metaBytes += bytes.length;
+    try {
+      const shared = this.#meta;
+      const handle = shared ?? (await open(this.paths.meta, 'r+'));
+      try {
+        await handle.write(bytes, 0, bytes.length, at);
+      } finally {
+        if (handle !== shared) await handle.close();
+      }
+    } catch (error) {
+      throw cacheError('write cache index', this.paths.meta, error);
+    }
+  }
+
+  #corrupt(chunk: number, state: string): ShoalError {
+    return new ShoalError(
+      ErrorCode.CacheCorrupt,
+      `Cannot read chunk ${chunk} of cached "${this.key.digest}": ${state}`,
+      { retriable: true },
+    );
+  }
+}
+
+async function readFully(handle: FileHandle, bytes: Uint8Array, offsetBytes: number): Promise<boolean> {
+  let done = 0;
+  while (done < bytes.length) {
+    const { bytesRead } = await handle.read(bytes, done, bytes.length - done, offsetBytes + done);
+    if (bytesRead === 0) return false;
+    done += bytesRead;
+  }
+  return true;
+}
+
+function skipBytes(pieces: readonly Uint8Array[], count: number): readonly Uint8Array[] {
+  let skip = count;
+  let index = 0;
+  for (let piece = pieces[index]; piece !== undefined && skip >= piece.length; piece = pieces[++index])
+    skip -= piece.length;
+  const rest = pieces.slice(index);
+  if (skip > 0 && rest[0] !== undefined) rest[0] = rest[0].subarray(skip);
+  return rest;
+}

@@ -1,0 +1,258 @@
+import { mkdir, open, rm, utimes } from 'node:fs/promises';
+import { join } from 'node:path';
+import { assert } from '../base/assert.ts';
+import { type BlobKey, blobKeyId } from '../base/blob-key.ts';
+import { ErrorCode, ShoalError } from '../base/errors.ts';
+import { encodeMetaRecord, MetaRecordType } from './blob-meta.ts';
+import { blobPathsOf, LAYOUT_VERSION } from './blob-path.ts';
+import { cacheError, isDiskFailure } from './cache-error.ts';
+import { CachedBlob } from './cached-blob.ts';
+import { chooseEvictions } from './eviction.ts';
+import { isFileOfSize, recoverBlobs } from './recover.ts';
+
+/** The chunk size of the peer network. */
+export const DEFAULT_CHUNK_SIZE_BYTES = 2 * 1024 * 1024;
+export const DEFAULT_CAPACITY_BYTES = 4 * 1024 ** 3;
+/** After the disk refused a write, nothing is cached for this long: pulls go to containerd at once instead of failing late. */
+export const DISK_FAILURE_PAUSE_MS = 30_000;
+
+export interface DiskCacheOptions {
+  readonly directory: string;
+  /** Bounds blobs that no live pull needs; live pulls come on top. Default 4 GiB. */
+  readonly capacityBytes?: number;
+  /** Default 2 MiB. A cache written with another chunk size is discarded at start. */
+  readonly chunkSizeBytes?: number;
+  /** Wall clock, ms. */
+  readonly now?: () => number;
+}
+
+/**
+ * Blobs on disk by (host, digest). Every method that touches the disk rejects with CacheUnavailable when the disk
+ * does not do what is asked.
+ */
+export class DiskCache {
+  readonly chunkSizeBytes: number;
+  readonly capacityBytes: number;
+  readonly #root: string;
+  readonly #now: () => number;
+  readonly #blobs = new Map<string, CachedBlob>();
+  readonly #dropListeners = new Set<(key: BlobKey) => void>();
+  #failure: { readonly error: ShoalError; readonly untilMs: number } | undefined;
+
+  private constructor(options: DiskCacheOptions) {
+    this.#root = options.directory;
+    this.capacityBytes = options.capacityBytes ?? DEFAULT_CAPACITY_BYTES;
+    this.chunkSizeBytes = options.chunkSizeBytes ?? DEFAULT_CHUNK_SIZE_BYTES;
+    this.#now = options.now ?? Date.now;
+  }
+
+  /** Opens the cache and takes up what an earlier process left in it. */
+  static async open(options: DiskCacheOptions): Promise<DiskCache> {
+    const cache = new DiskCache(options);
+    try {
+      await mkdir(join(cache.#root, LAYOUT_VERSION), { recursive: true, mode: 0o700 });
+      for (const blob of await recoverBlobs(cache.#root, cache.chunkSizeBytes))
+        cache.#blobs.set(blobKeyId(blob.key), blob);
+      await cache.trim();
+    } catch (error) {
+      throw cacheError('open cache', cache.#root, error);
+    }
+    return cache;
+  }
+
+  blobs(): IterableIterator<CachedBlob> {
+    return this.#blobs.values();
+  }
+
+  get(key: BlobKey): CachedBlob | undefined {
+    return this.#blobs.get(blobKeyId(key));
+  }
+
+  /** Where the blob's bytes are, or will be once it is pinned. */
+  pathOf(key: BlobKey): string {
+    return this.get(key)?.path ?? blobPathsOf(this.#root, key).data;
+  }
+
+  /** The disk's failure, while it is the reason not to cache. */
+  get unavailable(): ShoalError | undefined {
+    if (this.#failure !== undefined && this.#now() >= this.#failure.untilMs) this.#failure = undefined;
+    return this.#failure?.error;
+  }
+
+  /** Bytes that the cache itself keeps on disk. */
+  get ownBytes(): number {
+    let sum = 0;
+    for (const blob of this.#blobs.values()) sum += blob.ownBytes;
+    return sum;
+  }
+
+  /** Calls `listener` whenever a blob is forgotten: evicted, dropped, or gone from where it was adopted. */
+  onDrop(listener: (key: BlobKey) => void): () => void {
+    this.#dropListeners.add(listener);
+    return () => this.#dropListeners.delete(listener);
+  }
+
+  /**
+   * The blob for a live pull: protected from eviction and open for writing until `unpin`. Made when it is not there.
+   * @throws CacheUnavailable
+   */
+  async pin(key: BlobKey, sizeBytes: number): Promise<CachedBlob> {
+    if (this.unavailable !== undefined) throw this.unavailable;
+    let blob = this.get(key);
+    if (blob !== undefined && !(await this.#isUsable(blob, sizeBytes))) {
+      await this.drop(blob);
+      blob = undefined;
+    }
+    // Another pull may have made it while this one looked at the file.
+    blob = this.get(key) ?? (await this.#guard(this.#create(key, sizeBytes)));
+    blob.pins += 1;
+    blob.lastUsedMs = this.#now();
+    try {
+      await this.#guard(blob.openForWriting());
+    } catch (error) {
+      blob.pins -= 1;
+      throw error;
+    }
+    return blob;
+  }
+
+  /** Ends what `pin` began. The last one closes the files, and makes room when idle blobs take too much. */
+  async unpin(blob: CachedBlob): Promise<void> {
+    assert(blob.pins > 0, 'a blob is unpinned as often as it was pinned');
+    blob.pins -= 1;
+    blob.lastUsedMs = this.#now();
+    if (blob.pins > 0) return;
+    await blob.closeHandles();
+    if (blob.dropped) return;
+    if (blob.adopted) await rm(blob.paths.data, { force: true }).catch(() => undefined);
+    await this.#touch(blob);
+    await this.trim();
+  }
+
+  /**
+   * Serves the blob from somebody else's file from now on and gives up the own name of it, at once or when the
+   * last live pull ends. Without effect when the cache does not have the whole blob.
+   * @throws CacheCorrupt when `path` is not a file of that size.
+   */
+  async adopt(key: BlobKey, path: string, sizeBytes: number): Promise<void> {
+    const blob = this.get(key);
+    if (blob === undefined || !blob.complete || blob.path === path) return;
+    if (blob.sizeBytes !== sizeBytes || !(await isFileOfSize(path, sizeBytes)))
+      throw new ShoalError(
+        ErrorCode.CacheCorrupt,
+        `Cannot adopt a file as "${key.digest}": there is no file of ${sizeBytes} bytes`,
+      );
+    await this.#guard(blob.adoptPath(path));
+    if (blob.pins === 0) await rm(blob.paths.data, { force: true }).catch(() => undefined);
+  }
+
+  /** Forgets the blob and removes its files. A live pull that still holds it writes into the void. */
+  async drop(blob: CachedBlob): Promise<void> {
+    if (blob.dropped) return;
+    blob.dropped = true;
+    this.#blobs.delete(blobKeyId(blob.key));
+    for (const listener of this.#dropListeners) listener(blob.key);
+    // The sidecar goes first: data without sidecar is removed at the next start, never trusted.
+    await rm(blob.paths.meta, { force: true }).catch(() => undefined);
+    await rm(blob.paths.data, { force: true }).catch(() => undefined);
+    if (blob.pins === 0) await blob.closeHandles();
+  }
+
+  /** Drops the least recently used idle blobs until the rest fits. */
+  async trim(capacityBytes = this.capacityBytes): Promise<void> {
+    const candidates = [...this.#blobs].map(([id, blob]) => ({
+      id,
+      heldBytes: blob.ownBytes,
+      lastUsedMs: blob.lastUsedMs,
+      live: blob.pins > 0,
+    }));
+    for (const id of chooseEvictions(candidates, capacityBytes)) {
+      const blob = this.#blobs.get(id);
+      if (blob !== undefined && blob.pins === 0) await this.drop(blob);
+    }
+  }
+
+  /** Tells the cache that a file operation failed: when the disk is at fault, idle blobs go and caching pauses. */
+  noteFailure(error: unknown): void {
+    if (!isDiskFailure(error) || this.#failure !== undefined) return;
+    this.#failure = {
+      error: cacheError('use cache', this.#root, error),
+      untilMs: this.#now() + DISK_FAILURE_PAUSE_MS,
+    };
+    void this.trim(0);
+  }
+
+  async close(): Promise<void> {
+    for (const blob of this.#blobs.values()) await blob.closeHandles();
+    this.#dropListeners.clear();
+  }
+
+  async #create(key: BlobKey, sizeBytes: number): Promise<CachedBlob> {
+    const paths = blobPathsOf(this.#root, key);
+    const header = encodeMetaRecord({
+      type: MetaRecordType.Blob,
+      key,
+      sizeBytes,
+      chunkSizeBytes: this.chunkSizeBytes,
+    });
+    const blob = new CachedBlob({
+      key,
+      sizeBytes,
+      chunkSizeBytes: this.chunkSizeBytes,
+      paths,
+      metaBytes: header.length,
+      lastUsedMs: this.#now(),
+    });
+    try {
+      await mkdir(paths.directory, { recursive: true, mode: 0o700 });
+      await createSparse(paths.data, sizeBytes);
+      await createWith(paths.meta, header);
+    } catch (error) {
+      throw cacheError('create cache file', paths.data, error);
+    }
+    this.#blobs.set(blobKeyId(key), blob);
+    return blob;
+  }
+
+  async #isUsable(blob: CachedBlob, sizeBytes: number): Promise<boolean> {
+    if (blob.sizeBytes !== sizeBytes) return false;
+    // What is missing could not be written to a file that is somebody else's too.
+    if (blob.frozen && !blob.complete) return false;
+    return isFileOfSize(blob.path, sizeBytes);
+  }
+
+  async #touch(blob: CachedBlob): Promise<void> {
+    const at = new Date(blob.lastUsedMs);
+    // Only the order of eviction after a restart depends on it.
+    await utimes(blob.paths.meta, at, at).catch(() => undefined);
+  }
+
+  async #guard<T>(work: Promise<T>): Promise<T> {
+    try {
+      return await work;
+    } catch (error) {
+      this.noteFailure(error);
+      throw error;
+    }
+  }
+}
+
+async function createSparse(path: string, sizeBytes: number): Promise<void> {
+  await rm(path, { force: true });
+  const handle = await open(path, 'wx', 0o600);
+  try {
+    await handle.truncate(sizeBytes);
+  } finally {
+    await handle.close();
+  }
+}
+
+async function createWith(path: string, bytes: Uint8Array): Promise<void> {
+  await rm(path, { force: true });
+  const handle = await open(path, 'wx', 0o600);
+  try {
+    await handle.write(bytes);
+  } finally {
+    await handle.close();
+  }
+}

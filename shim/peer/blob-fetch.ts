@@ -1,0 +1,300 @@
+import type { BlobKey } from '../base/blob-key.ts';
+import { cancelled, ErrorCode, isShoalError, ShoalError } from '../base/errors.ts';
+import { type CachedBlob, ChunkState } from '../cache/cached-blob.ts';
+import type { DiskCache } from '../cache/disk-cache.ts';
+import type { RateGate } from './rate-gate.ts';
+import type { ReadOrigin, Transfer, TransferCounts } from './transfer.ts';
+import type { TransferCounters } from './transfer-counters.ts';
+import type { TransferLimits } from './transfer-limits.ts';
+import { TransferView } from './transfer-view.ts';
+import type { Turnstile } from './turnstile.ts';
+
+/** How long peers may still bring chunks after the origin refused this node for good. */
+const REFUSED_GRACE_MS = 3_000;
+/** How long the origin may keep failing while no byte comes from anywhere. */
+const ORIGIN_FAILURE_GRACE_MS = 15_000;
+
+/** Where missing chunks come from: the origin alone, or the swarm. */
+export interface ChunkSource {
+  /** Fills the missing chunks of `fetch.blob` and tells it with `chunkStored`. */
+  start(fetch: BlobFetch): void;
+  /** Stops, whether it started or not; resolves when nothing writes to the blob any more. */
+  stop(fetch: BlobFetch): Promise<void>;
+  /** The first consumer that still reads has come this far. */
+  consumerAt(fetch: BlobFetch, offsetBytes: number): void;
+  /** The blob's digest is right and all of it is held: others may have it. */
+  confirmed(blob: CachedBlob): void;
+  /** The blob's digest was wrong: what was learned of it, and from whom, is not to be trusted. */
+  distrusted(key: BlobKey): void;
+}
+
+/** What a fetch needs of the engine. */
+export interface FetchHost {
+  readonly cache: DiskCache;
+  readonly source: ChunkSource;
+  readonly limits: TransferLimits;
+  readonly counters: TransferCounters;
+  readonly throttle: RateGate;
+  readonly downloads: Turnstile;
+  /** The fetch has no consumer left, or failed: the next `open` starts anew. */
+  retire(fetch: BlobFetch): void;
+  /** Opens the blob again after `old` turned out wrong, from the origin alone. */
+  reopen(old: BlobFetch, readOrigin: ReadOrigin): Transfer;
+}
+
+/** The fetch of one blob for all pulls that want it at the moment. */
+export class BlobFetch {
+  readonly key: BlobKey;
+  readonly sizeBytes: number;
+  /** Only the origin is believed: an earlier fetch of this blob had the wrong digest. */
+  readonly originOnly: boolean;
+  /** Resolves when nothing of this fetch touches the cache any more. */
+  readonly stopped: Promise<void>;
+  readonly #host: FetchHost;
+  readonly #views = new Set<TransferView>();
+  readonly #abort = new AbortController();
+  readonly #filled = Promise.withResolvers<void>();
+  #blob: CachedBlob | undefined;
+  #prefixChunks = 0;
+  #originBytes = 0;
+  #peerBytes = 0;
+  #cacheBytes = 0;
+  #lastProgressMs = performance.now();
+  #originError: ShoalError | undefined;
+  #distrusted = false;
+
+  constructor(
+    host: FetchHost,
+    key: BlobKey,
+    sizeBytes: number,
+    after: Promise<unknown>,
+    originOnly: boolean,
+  ) {
+    this.#host = host;
+    this.key = key;
+    this.sizeBytes = sizeBytes;
+    this.originOnly = originOnly;
+    this.#filled.promise.catch(() => undefined);
+    this.stopped = this.#run(after);
+  }
+
+  /** The file, pinned. Only while the fetch is running. */
+  get blob(): CachedBlob {
+    const blob = this.#blob;
+    if (blob === undefined) throw cancelled(this.signal, 'use a cache file');
+    return blob;
+  }
+
+  get path(): string {
+    return this.#blob?.path ?? this.#host.cache.pathOf(this.key);
+  }
+
+  get signal(): AbortSignal {
+    return this.#abort.signal;
+  }
+
+  get counts(): TransferCounts {
+    return { originBytes: this.#originBytes, peerBytes: this.#peerBytes, cacheBytes: this.#cacheBytes };
+  }
+
+  get lastOriginError(): ShoalError | undefined {
+    return this.#originError;
+  }
+
+  join(readOrigin: ReadOrigin): TransferView {
+    const view = new TransferView(this, readOrigin, this.#host.throttle);
+    this.#views.add(view);
+    this.#offer();
+    return view;
+  }
+
+  leave(view: TransferView): void {
+    this.#views.delete(view);
+    if (this.#views.size > 0) return;
+    this.#host.retire(this);
+    this.#abort.abort(
+      new ShoalError(ErrorCode.Cancelled, `Cannot fetch "${this.key.digest}": no pull needs it`),
+    );
+  }
+
+  /** A live pull whose credentials may read the origin; those in `except` were refused. */
+  pickReader(except: ReadonlySet<TransferView>): TransferView | undefined {
+    for (const view of this.#views) if (!except.has(view)) return view;
+    return undefined;
+  }
+
+  /** Some bytes came in: the blob is not stalled. */
+  noteProgress(): void {
+    this.#lastProgressMs = performance.now();
+  }
+
+  chunkStored(chunk: number, from: 'origin' | 'peer'): void {
+    const bytes = this.blob.chunkBytes(chunk);
+    if (from === 'origin') this.#originBytes += bytes;
+    else this.#peerBytes += bytes;
+    this.#originError = undefined;
+    this.noteProgress();
+    this.#advance();
+  }
+
+  /** The origin failed; the fetch goes on as long as something else brings bytes. */
+  noteOriginError(error: ShoalError): void {
+    this.#originError = error;
+  }
+
+  fail(error: unknown): void {
+    if (this.signal.aborted) return;
+    this.#host.cache.noteFailure(error);
+    this.#host.counters.blobsFailed += 1;
+    this.#host.retire(this);
+    for (const view of this.#views) view.fail(error);
+    this.#abort.abort(error);
+  }
+
+  handedOut(bytes: number, offsetBytes: number): void {
+    this.#host.counters.localBytes += bytes;
+    let slowest = offsetBytes;
+    for (const view of this.#views) slowest = Math.min(slowest, view.prefixBytes);
+    this.#host.source.consumerAt(this, slowest);
+  }
+
+  async confirm(): Promise<void> {
+    const blob = this.blob;
+    await blob.confirm();
+    if (!blob.dropped) this.#host.source.confirmed(blob);
+  }
+
+  distrust(view: TransferView): Transfer {
+    this.#views.delete(view);
+    if (!this.#distrusted) {
+      this.#distrusted = true;
+      this.#host.counters.blobsDistrusted += 1;
+      this.#host.source.distrusted(this.key);
+    }
+    const again = this.#host.reopen(this, view.readOrigin);
+    const error = new ShoalError(
+      ErrorCode.CacheCorrupt,
+      `Cannot fetch "${this.key.digest}": its digest was wrong`,
+      {
+        retriable: true,
+      },
+    );
+    for (const other of this.#views) other.fail(error);
+    this.#abort.abort(error);
+    return again;
+  }
+
+  async #run(after: Promise<unknown>): Promise<void> {
+    await after;
+    let watch: NodeJS.Timeout | undefined;
+    let leaveDownloads: (() => void) | undefined;
+    try {
+      await this.#takeUp();
+      if (this.#prefixChunks < this.blob.chunkCount) {
+        leaveDownloads = await this.#host.downloads.enter(this.signal);
+        this.noteProgress();
+        watch = setInterval(() => this.#checkStall(), 250);
+        this.#host.source.start(this);
+        await this.#untilFilled();
+        leaveDownloads();
+        clearInterval(watch);
+      }
+      await this.#finish();
+    } catch (error) {
+      this.fail(error);
+    } finally {
+      clearInterval(watch);
+      await this.#host.source.stop(this);
+      leaveDownloads?.();
+      if (this.#blob !== undefined) await this.#host.cache.unpin(this.#blob).catch(() => undefined);
+    }
+  }
+
+  /** Opens the file and checks the chunks that an earlier run left in it. */
+  async #takeUp(): Promise<void> {
+    if (this.signal.aborted) throw cancelled(this.signal, 'open a cache file');
+    this.#blob = await this.#host.cache.pin(this.key, this.sizeBytes);
+    await this.#verifyClaims();
+    if (this.blob.frozen && !this.blob.complete) {
+      // A file that must not be written to has lost chunks: a new one takes its place.
+      await this.#host.cache.unpin(this.blob);
+      this.#blob = await this.#host.cache.pin(this.key, this.sizeBytes);
+      this.#prefixChunks = 0;
+      this.#cacheBytes = 0;
+    }
+    this.#host.counters.cacheBytes += this.#cacheBytes;
+    this.#advance();
+  }
+
+  async #verifyClaims(): Promise<void> {
+    const { blob } = this;
+    let buffer: Buffer | undefined;
+    for (let chunk = 0; chunk < blob.chunkCount; chunk++) {
+      if (this.signal.aborted) throw cancelled(this.signal, 'check a cache file');
+      const state = blob.stateOf(chunk);
+      if (state === ChunkState.Missing) continue;
+      if (state === ChunkState.Claimed) {
+        buffer ??= Buffer.allocUnsafeSlow(blob.chunkSizeBytes);
+        try {
+          await blob.readChunk(chunk, buffer);
+        } catch (error) {
+          if (!isShoalError(error, ErrorCode.CacheCorrupt)) throw error;
+          continue;
+        }
+      }
+      this.#cacheBytes += blob.chunkBytes(chunk);
+      if (!blob.frozen) this.#advance();
+    }
+  }
+
+  #untilFilled(): Promise<void> {
+    const stop = () => this.#filled.reject(cancelled(this.signal, 'fetch a blob'));
+    if (this.signal.aborted) stop();
+    this.signal.addEventListener('abort', stop, { once: true });
+    return this.#filled.promise;
+  }
+
+  /** Stays until the last consumer leaves: the file is protected and open that long. */
+  async #finish(): Promise<void> {
+    this.#offer();
+    this.#host.counters.blobsFinished += 1;
+    if (this.signal.aborted) return;
+    await new Promise<void>((resolve) => {
+      this.signal.addEventListener('abort', () => resolve(), { once: true });
+    });
+  }
+
+  #advance(): void {
+    const { blob } = this;
+    while (this.#prefixChunks < blob.chunkCount && blob.stateOf(this.#prefixChunks) === ChunkState.Verified)
+      this.#prefixChunks += 1;
+    this.#offer();
+    if (this.#prefixChunks === blob.chunkCount) this.#filled.resolve();
+  }
+
+  #offer(): void {
+    const blob = this.#blob;
+    if (blob === undefined) return;
+    const prefixBytes = Math.min(this.sizeBytes, this.#prefixChunks * blob.chunkSizeBytes);
+    const allThere = this.#prefixChunks === blob.chunkCount;
+    for (const view of this.#views) view.offer(prefixBytes, allThere);
+  }
+
+  #checkStall(): void {
+    const idleMs = performance.now() - this.#lastProgressMs;
+    const error = this.#originError;
+    const refused = isShoalError(error, ErrorCode.Unauthorized, ErrorCode.Forbidden, ErrorCode.NotFound);
+    if (error !== undefined && idleMs > (refused ? REFUSED_GRACE_MS : ORIGIN_FAILURE_GRACE_MS))
+      this.fail(error);
+    else if (idleMs > this.#host.limits.blobStallMs)
+      this.fail(
+        new ShoalError(
+          ErrorCode.Stalled,
+          `Cannot fetch "${this.key.digest}": no byte came for ${Math.round(idleMs)} ms`,
+          {
+            retriable: true,
+          },
+        ),
+      );
+  }
+}
