@@ -42,7 +42,7 @@ export interface Containerd extends AsyncDisposable {
   kill(signal: NodeJS.Signals): Promise<void>;
   /** Starts it again after kill(). */
   start(): Promise<void>;
-  /** Ends it, its shims and containers, and removes everything it wrote, also in a given root. */
+  /** Ends it, its shims and containers, and removes what it wrote. A given root is left to who gave it. */
   stop(): Promise<void>;
 }
 

@@ -1,0 +1,72 @@
+import { spawnSync } from 'node:child_process';
+import { closeSync, ftruncateSync, mkdirSync, openSync } from 'node:fs';
+import { requireRoot } from './components.ts';
+import { makeTemporaryRoot } from './temporary-root.ts';
+
+export type FileSystemKind = 'ext4' | 'tmpfs';
+
+export interface FileSystem extends AsyncDisposable {
+  /** The mount point. */
+  readonly path: string;
+  readonly kind: FileSystemKind;
+  /** Bytes in use, as df counts them. */
+  usedBytes(): number;
+  /** Unmounts and removes it, even when something still has files open. */
+  stop(): Promise<void>;
+}
+
+/**
+ * Mounts a fresh, empty file system. Measurements need a new one each time: an ext4 without a journal skips recently
+ * deleted inodes one by one, so that the second extraction of a tree takes many times as long as the first.
+ *
+ * @param sizeBytes The sparse file's size, or the limit of a tmpfs.
+ */
+export async function loopFileSystem(sizeBytes: number, kind: FileSystemKind): Promise<FileSystem> {
+  const skip = fileSystemSkipReason(kind);
+  if (skip !== null) throw new Error(`Cannot mount "${kind}": ${skip}`);
+  const root = makeTemporaryRoot('fs');
+  const path = `${root.path}/mnt`;
+  mkdirSync(path);
+  try {
+    if (kind === 'ext4') mountExt4(`${root.path}/disk.img`, path, sizeBytes);
+    else command('mount', '-t', 'tmpfs', '-o', `size=${sizeBytes},mode=755`, 'tmpfs', path);
+  } catch (error) {
+    root.remove();
+    throw error;
+  }
+  const stop = async () => root.remove();
+  return { path, kind, usedBytes: () => usedBytes(path), stop, [Symbol.asyncDispose]: stop };
+}
+
+/** Null when such a file system can be made here, else one line for a skip message. */
+export function fileSystemSkipReason(kind: FileSystemKind): string | null {
+  const missing = requireRoot();
+  if (missing !== null || kind === 'tmpfs') return missing;
+  const found = spawnSync('mkfs.ext4', ['-V'], { env: withSbin(), stdio: 'ignore' }).status === 0;
+  return found ? null : 'needs mkfs.ext4: install the package e2fsprogs';
+}
+
+/** Inode tables are written by mkfs, not later by the kernel in the background of a measurement. */
+function mountExt4(image: string, path: string, sizeBytes: number): void {
+  const file = openSync(image, 'w', 0o600);
+  ftruncateSync(file, sizeBytes);
+  closeSync(file);
+  command('mkfs.ext4', '-q', '-F', '-E', 'lazy_itable_init=0,lazy_journal_init=0,nodiscard', image);
+  command('mount', '-o', 'loop,noatime', image, path);
+}
+
+function usedBytes(path: string): number {
+  const { stdout } = spawnSync('df', ['--block-size=1', '--output=used', path], { encoding: 'utf8' });
+  return Number(stdout.trim().split('\n').at(-1));
+}
+
+function command(name: string, ...args: readonly string[]): void {
+  const result = spawnSync(name, args, { env: withSbin(), encoding: 'utf8' });
+  if (result.status !== 0)
+    throw new Error(`Cannot run "${name} ${args.join(' ')}": ${result.stderr || result.error}`);
+}
+
+/** mkfs.ext4 is in a folder that not every root's PATH has. */
+function withSbin(): NodeJS.ProcessEnv {
+  return { ...process.env, PATH: `${process.env.PATH ?? ''}:/usr/sbin:/sbin` };
+}
