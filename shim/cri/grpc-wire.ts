@@ -51,7 +51,8 @@ export function parseTimeout(value: string | undefined): number | undefined {
 export function formatTimeout(remainingMs: number): string {
   const leftMs = Math.max(remainingMs, 1e-6);
   for (const unit of ['n', 'u', 'm', 'S', 'M'] as const) {
-    const count = Math.ceil(leftMs / (UNIT_MS[unit] as number));
+    // Rounded to what a double can hold before it is rounded up, so that 0.002 ms is 2000 ns and not 2001.
+    const count = Math.ceil(Number((leftMs / (UNIT_MS[unit] as number)).toPrecision(12)));
     if (count <= TIMEOUT_DIGITS_MAX) return `${count}${unit}`;
   }
   return `${Math.min(Math.ceil(leftMs / 3_600_000), TIMEOUT_DIGITS_MAX)}H`;
@@ -71,10 +72,10 @@ export function frameMessage(message: Uint8Array): Buffer {
  * @throws ShoalError `Unsupported` when the body is not exactly one frame.
  */
 export function unframeMessage(body: Buffer): { readonly compressed: boolean; readonly message: Buffer } {
-  const lengthBytes = body.length >= MESSAGE_PREFIX_BYTES ? body.readUInt32BE(1) : -1;
+  const lengthBytes = body.length >= MESSAGE_PREFIX_BYTES ? body.readUInt32BE(1) : undefined;
   const flag = body[0] ?? 0;
   if (lengthBytes !== body.length - MESSAGE_PREFIX_BYTES || flag > 1) {
-    const found = `${body.length} bytes with flag ${flag} that claim a message of ${lengthBytes}`;
+    const found = `${body.length} bytes with flag ${flag} that claim a message of ${lengthBytes ?? 'unknown length'}`;
     throw new ShoalError(
       ErrorCode.Unsupported,
       `Cannot read "PullImage": found ${found}, wanted one gRPC frame`,
