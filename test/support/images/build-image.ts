@@ -1,19 +1,11 @@
 import { createHash } from 'node:crypto';
-import {
-  createReadStream,
-  createWriteStream,
-  mkdirSync,
-  mkdtempSync,
-  renameSync,
-  rmSync,
-  writeFileSync,
-} from 'node:fs';
+import { createReadStream, createWriteStream, mkdirSync, renameSync, writeFileSync } from 'node:fs';
 import { stat } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
 import { PassThrough, Transform } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { createGzip, createZstdCompress } from 'node:zlib';
+import { makeTemporaryRoot } from '../real/temporary-root.ts';
 import { type LayerSource, layerTar } from './layer-tar.ts';
 
 /** Fast: tests and benches build hundreds of megabytes, and the ratio hardly matters to them. */
@@ -82,7 +74,8 @@ export interface BuiltImage extends Disposable {
 
 /** Builds an image deterministically: equal options give equal digests. Layers are streamed to files. */
 export async function buildImage(options: BuildOptions): Promise<BuiltImage> {
-  const directory = options.directory ?? mkdtempSync(join(tmpdir(), 'shoal-image-'));
+  const temporary = options.directory === undefined ? makeTemporaryRoot('img') : undefined;
+  const directory = temporary?.path ?? resolve(options.directory ?? '');
   mkdirSync(join(directory, 'blobs/sha256'), { recursive: true });
   const types = mediaTypesOf(options.mediaTypes ?? 'oci');
   const layers: Descriptor[] = [];
@@ -109,7 +102,8 @@ export async function buildImage(options: BuildOptions): Promise<BuiltImage> {
   const root = options.indexed ? writeJsonBlob(directory, types.index, index) : manifest;
   writeLayoutFiles(directory, root);
   const configs = [config, ...decoys.map((decoy) => decoy.config)];
-  return handle(options, { directory, root, manifest, manifests, config, layers, diffIds }, configs);
+  const parts = { directory, root, manifest, manifests, config, layers, diffIds };
+  return handle(parts, configs, () => temporary?.remove());
 }
 
 /** linux on the architecture of this machine, in Go's names. */
@@ -119,10 +113,7 @@ export function thisPlatform(): Platform {
 
 type Parts = Omit<BuiltImage, 'layerBytes' | 'blobs' | 'blobPath' | 'remove' | typeof Symbol.dispose>;
 
-function handle(options: BuildOptions, parts: Parts, configs: readonly Descriptor[]): BuiltImage {
-  const remove = () => {
-    if (options.directory === undefined) rmSync(parts.directory, { recursive: true, force: true });
-  };
+function handle(parts: Parts, configs: readonly Descriptor[], remove: () => void): BuiltImage {
   return {
     ...parts,
     layerBytes: parts.layers.reduce((sum, layer) => sum + layer.size, 0),

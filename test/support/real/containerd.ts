@@ -1,6 +1,7 @@
 import { execFile } from 'node:child_process';
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { promisify } from 'node:util';
+import { atExit } from './at-exit.ts';
 import { componentPath } from './components.ts';
 import { type ContainerdVersion, containerdConfig } from './containerd-config.ts';
 import { type Daemon, startDaemon } from './daemon.ts';
@@ -59,13 +60,13 @@ export async function startContainerd(options: ContainerdOptions = {}): Promise<
   const launch = () => launchContainerd(programs, layout, env);
   const endAllTasks = () =>
     endTasks({ socket: layout.socket, stateDir: layout.state, runcRoot: layout.runcRoot });
-  process.on('exit', endAllTasks);
+  const takeBack = atExit(endAllTasks);
 
   let daemon: Daemon | undefined;
   const stop = async () => {
     await daemon?.stop();
     endAllTasks();
-    process.off('exit', endAllTasks);
+    takeBack();
     temporary.remove();
   };
   try {

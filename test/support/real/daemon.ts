@@ -1,6 +1,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { closeSync, openSync, readFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { atExit } from './at-exit.ts';
 
 /** Between two looks at whether a process got ready. */
 const READY_POLL_MS = 20;
@@ -42,9 +43,7 @@ export function startDaemon(options: DaemonOptions): Daemon {
     child.once('exit', () => resolve());
     child.once('error', () => resolve());
   });
-  const killAtExit = () => void child.kill('SIGKILL');
-  process.on('exit', killAtExit);
-  ended.then(() => process.off('exit', killAtExit));
+  ended.then(atExit(() => void child.kill('SIGKILL')));
 
   const daemon: Daemon = {
     name: options.name,

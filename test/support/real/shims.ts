@@ -30,6 +30,13 @@ export function shimPids(socket: string): number[] {
   });
 }
 
+/** Kills every process with an argument below the folder: daemons are started with their configuration's path. */
+export function killProcessesNaming(folder: string): void {
+  for (const pid of allPids()) {
+    if (readQuietly(`/proc/${pid}/cmdline`).includes(`${folder}/`)) killQuietly(pid);
+  }
+}
+
 function descendants(root: number): number[] {
   const children = new Map<number, number[]>();
   for (const pid of allPids()) {

@@ -1,5 +1,7 @@
 import { mkdtempSync, rmSync } from 'node:fs';
+import { atExit } from './at-exit.ts';
 import { unmountBelow } from './mounts.ts';
+import { sweepStaleRoots } from './stale-roots.ts';
 
 /** sun_path holds 108 bytes with the final NUL; containerd and kubelet append names of their own to some. */
 const SOCKET_PATH_BYTES_MAX = 99;
@@ -15,15 +17,23 @@ export interface TemporaryRoot extends Disposable {
   remove(): void;
 }
 
-/** Makes a private folder (0700) with a short path, such as `/tmp/shoal-ctd-Ab12Cd`. */
+let swept = false;
+
+/**
+ * Makes a private folder (0700) with a short path, such as `/tmp/shoal-ctd-4711-Ab12Cd`; the number is this process's.
+ *
+ * @param label Lower-case letters.
+ */
 export function makeTemporaryRoot(label: string): TemporaryRoot {
-  const path = mkdtempSync(`${PARENT}/shoal-${label}-`);
+  if (!swept) sweepStaleRoots(PARENT);
+  swept = true;
+  const path = mkdtempSync(`${PARENT}/shoal-${label}-${process.pid}-`);
   const remove = () => {
-    process.off('exit', remove);
+    takeBack();
     unmountBelow(path);
     rmSync(path, { recursive: true, force: true, maxRetries: 3 });
   };
-  process.on('exit', remove);
+  const takeBack = atExit(remove);
   return { path, socketPath: (name) => socketPath(`${path}/${name}`), remove, [Symbol.dispose]: remove };
 }
 
