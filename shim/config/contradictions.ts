@@ -1,4 +1,5 @@
 import { BlockList, isIP } from 'node:net';
+import { metricsPlace } from './metrics-place.ts';
 import { splitHostPort } from './setting.ts';
 import type { Config } from './settings.ts';
 
@@ -42,18 +43,17 @@ function samePorts(config: Config): string[] {
   return problems;
 }
 
-function listeners({ http, peers, p2p, ExporterConfig }: Config): [string, number][] {
+function listeners(config: Config): [string, number][] {
+  const { http, peers, p2p } = config;
   const peerKey = peers.listen === '' ? 'p2p.v2.p2pPort' : 'peers.listen';
   const peerPort = peers.listen === '' ? p2p.v2.p2pPort : splitHostPort(peers.listen).port;
   const listening: [string, number][] = [
     ['http.listen', splitHostPort(http.listen).port],
     [peerKey, peerPort],
   ];
-  if (ExporterConfig.enable && ExporterConfig.standaloneExporterPort) {
-    listening.push(['ExporterConfig.port', ExporterConfig.port]);
-  } else if (!ExporterConfig.enable && p2p.v2.exporter.enable) {
-    listening.push(['p2p.v2.exporter.port', p2p.v2.exporter.port]);
-  }
+  const place = metricsPlace(config);
+  const metricsKey = config.ExporterConfig.enable ? 'ExporterConfig.port' : 'p2p.v2.exporter.port';
+  if (place.kind === 'port') listening.push([metricsKey, place.port]);
   return listening;
 }
 

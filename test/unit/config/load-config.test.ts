@@ -2,6 +2,7 @@ import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { ErrorCode, isShoalError } from '../../../shim/base/errors.ts';
 import { environmentName, loadConfig } from '../../../shim/config/load-config.ts';
+import { metricsPlace } from '../../../shim/config/metrics-place.ts';
 
 const file = '/etc/shoal/shoal.yaml';
 
@@ -164,6 +165,17 @@ test('loadConfig() refuses two listeners on one port and two uses of one socket'
 test('loadConfig() returns frozen values', () => {
   const config = loadConfig('peers: {static: ["127.0.0.1:1"], listen: "127.0.0.1:2"}', file, {});
   for (const part of [config, config.p2p.v2.cache, config.peers.static]) assert.ok(Object.isFrozen(part));
+});
+
+test('metricsPlace() lets ExporterConfig win over p2p.v2.exporter', () => {
+  const place = (text: string) => metricsPlace(loadConfig(text, file, {}));
+  assert.equal(place(''), { kind: 'off' });
+  assert.equal(place('p2p: {v2: {exporter: {enable: true}}}'), { kind: 'port', port: 65_003 });
+  assert.equal(place('{ExporterConfig: {enable: true}, p2p: {v2: {exporter: {enable: true}}}}'), {
+    kind: 'port',
+    port: 65_006,
+  });
+  assert.equal(place('ExporterConfig: {enable: true, standaloneExporterPort: false}'), { kind: 'http' });
 });
 
 test.run();
