@@ -51,13 +51,16 @@ stamp_is() { [ -f "$1" ] && [ "$(<"$1")" = "$2" ]; }
 
 path_safe() { printf '%s' "${1//[:\/~]/_}"; }
 
-# publish STAGING FOLDER: the prefix and then the link appear in one step each.
+# publish STAGING FOLDER: the prefix and then the link appear in one step each; the prefix before it goes.
 publish() {
+  local before
+  before=$(readlink "$components_dir/$component" || true)
   rm -rf "${components_dir:?}/$2"
   mv "$1" "$components_dir/$2"
   ln -sfn "$2" "$components_dir/.$component.link"
   mv -T "$components_dir/.$component.link" "$components_dir/$component"
   rm -f "$components_dir/.$component.missing"
+  if [ -n "$before" ] && [ "$before" != "$2" ]; then rm -rf "${components_dir:?}/$before"; fi
 }
 
 # --- Debian packages, through the machine's apt but with lists, cache and settings of our own ---
@@ -110,6 +113,8 @@ debian_download() {
 write_apt_settings() {
   local suite=$1 apt_dir=$2
   : >"$apt_dir/status"
+  # The machine's settings may hold a proxy's password.
+  install -m 600 /dev/null "$apt_dir/apt.conf"
   printf 'deb [signed-by=%s] %s %s main\n' "$keyring" "$(debian_mirror)" "$suite" >"$apt_dir/sources.list"
   {
     env -u APT_CONFIG apt-config dump 2>/dev/null | grep '^Acquire::' | grep -v '^Acquire::\(Changelogs\|Languages\)' || true
@@ -118,7 +123,8 @@ write_apt_settings() {
       'Dir::Etc::sourceparts "/dev/null"' 'Dir::Etc::preferencesparts "/dev/null"' \
       "Dir::Etc::sourcelist \"$apt_dir/sources.list\"" \
       "Dir::State \"$apt_dir\"" "Dir::State::status \"$apt_dir/status\"" "Dir::Cache \"$apt_dir/cache\"" \
-      'Acquire::Languages "none"' 'Acquire::Retries "3"'
+      'Dir::Cache::pkgcache ""' 'Dir::Cache::srcpkgcache ""' \
+      'Acquire::Languages "none"' 'Acquire::GzipIndexes "true"' 'Acquire::Retries "3"'
     # A mirror that stands still is good enough for pinned versions; the signature is checked all the same.
     printf '%s;\n' 'Acquire::Check-Valid-Until "false"'
     # apt's download user cannot enter a checkout below a private home directory.
@@ -175,9 +181,12 @@ newest_deb() {
 
 # --- Go programs ---
 
+# From 1.21 on, go fetches the toolchain that a module asks for.
 need_go() {
-  command -v go >/dev/null ||
-    give_up "needs Go (1.24 or later, which fetches the toolchain it needs): install it and put go in PATH"
+  local wanted='needs Go 1.21 or later: install it and put go in PATH' version
+  command -v go >/dev/null || give_up "$wanted"
+  version=$(go env GOVERSION) || give_up "$wanted"
+  [[ $version =~ ^go1\.([0-9]+) && ${BASH_REMATCH[1]} -ge 21 ]] || give_up "$wanted (found $version)"
 }
 
 # go_quiet ARGS…: runs go with low priority; only a failure is shown, by its last lines.

@@ -1,10 +1,12 @@
 // time limit: 90 s
 import { createHash } from 'node:crypto';
+import { Agent, request } from 'undici';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { type BuiltImage, buildImage } from '../support/images/build-image.ts';
 import { type PushedImage, pushImage } from '../support/images/push-image.ts';
 import { randomBytes } from '../support/images/samples.ts';
+import { certificateSkipReason, makeCertificate } from '../support/real/certificate.ts';
 import { canRun, componentsAvailable } from '../support/real/components.ts';
 import { type Registry, startRegistry } from '../support/real/registry.ts';
 import {
@@ -157,6 +159,20 @@ if (canRun(componentsAvailable('registry'))) {
     const seen = gate.requests({ class: 'blob' }).map((request) => request.authorization);
     assert.equal(new Set(seen), new Set(['none', 'bearer']));
   });
+
+  if (canRun(certificateSkipReason())) {
+    test('the gate serves https and asks for a client certificate when told to', async () => {
+      const { key, cert } = makeCertificate();
+      const tls = { key, cert, ca: cert, requestCert: true, rejectUnauthorized: true };
+      await using gate = await gateTo({ tls });
+      const trusting = new Agent({ connect: { ca: cert } });
+      const known = new Agent({ connect: { ca: cert, key, cert } });
+      const head = (dispatcher: Agent) => request(blobUrl(gate), { method: 'HEAD', dispatcher });
+      assert.is((await head(known)).statusCode, 200);
+      assert.instance(await head(trusting).catch((error) => error), Error);
+      await Promise.all([trusting.destroy(), known.destroy()]);
+    });
+  }
 
   test('a registry with a password refuses a push without it', async () => {
     const auth = { user: 'bob', password: 'pass word' };

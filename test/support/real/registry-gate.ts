@@ -9,6 +9,7 @@ import {
 import { createServer as createTlsServer } from 'node:https';
 import type { AddressInfo } from 'node:net';
 import { pipeline } from 'node:stream/promises';
+import type { TlsOptions } from 'node:tls';
 import { type BodyShape, sendBody } from './gate-body.ts';
 import { type Fault, type FaultRule, FaultTable, type InjectedFault, type PathClass } from './gate-faults.ts';
 import { type Access, TokenAuthority, type TokenOptions } from './gate-tokens.ts';
@@ -28,8 +29,8 @@ export interface RegistryGateOptions {
   readonly token?: TokenOptions;
   /** Asks for Basic authentication. */
   readonly basic?: { readonly user: string; readonly password: string };
-  /** Serves https with this certificate. */
-  readonly tls?: { readonly key: string; readonly cert: string };
+  /** Serves https; `ca` with `requestCert` and `rejectUnauthorized` asks clients for certificates. */
+  readonly tls?: TlsOptions;
   /** Default: one that is free. */
   readonly port?: number;
 }
