@@ -1,7 +1,7 @@
 // time limit: 120 s
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
@@ -10,7 +10,14 @@ import { buildSampleImage, buildSandboxImage } from '../support/images/samples.t
 import { canRun, componentsAvailable, containerdSkipReason } from '../support/real/components.ts';
 import { startContainerd } from '../support/real/containerd.ts';
 import type { ContainerdVersion } from '../support/real/containerd-config.ts';
-import { type CriCallError, pull, runContainer, runCrictl } from '../support/real/crictl.ts';
+import {
+  type CriCallError,
+  findCrictl,
+  pull,
+  runContainer,
+  runCrictl,
+  runRealCrictl,
+} from '../support/real/crictl.ts';
 import { fileSystemSkipReason, loopFileSystem } from '../support/real/file-system.ts';
 import { startKubelet } from '../support/real/kubelet.ts';
 import { mountsBelow } from '../support/real/mounts.ts';
@@ -19,6 +26,8 @@ import { shimPids } from '../support/real/shims.ts';
 import { makeTemporaryRoot } from '../support/real/temporary-root.ts';
 
 const version = (process.env.CONTAINERD ?? '2.1') as ContainerdVersion;
+/** Asks for more than the default, to see that settings arrive. */
+const extraConfig = { debug: { level: 'debug' } };
 const LAYERS_BYTES = [2_000_000, 1_000_000, 500_000];
 
 if (canRun(containerdSkipReason(version, 'crictl-go'))) {
@@ -26,6 +35,7 @@ if (canRun(containerdSkipReason(version, 'crictl-go'))) {
     await using site = await startSite();
     const { containerd, cri, image, reference } = site;
     assert.match(await containerd.ctr('version'), version);
+    assert.match(containerd.log(), 'level=debug');
     assert.match(await pull(cri, reference), image.config.digest);
     const command = ['/bin/sh', '-c', 'stat -c %s /data/0; echo "$0"; exit 7', 'a word'];
     const result = await runContainer(cri, { image: reference, command });
@@ -35,6 +45,13 @@ if (canRun(containerdSkipReason(version, 'crictl-go'))) {
     const failure = await runCrictl(cri, 'inspecti', reference).catch((error: CriCallError) => error);
     assert.is((failure as CriCallError).code, 'NotFound');
   });
+
+  if (findCrictl() !== null) {
+    test('crictl from PATH pulls as well', async () => {
+      await using site = await startSite();
+      assert.match(await runRealCrictl(site.cri, 'pull', site.reference), 'Image is up to date');
+    });
+  }
 
   test('containers outlive a killed containerd, and stop() ends them all the same', async () => {
     const site = await startSite();
@@ -123,7 +140,7 @@ async function startSite(root?: string) {
   const sandboxImage = (await pushImage(sandbox, { ...target, repository: 'pause' })).reference;
   const { reference } = await pushImage(image, { ...target, repository: 'team/app' });
   const containerd = stack.use(
-    await startContainerd({ version, sandboxImage, ...(root !== undefined && { root }) }),
+    await startContainerd({ version, sandboxImage, extraConfig, ...(root !== undefined && { root }) }),
   );
   const owned = stack.move();
   const cri = { endpoint: containerd.socket };
@@ -132,7 +149,6 @@ async function startSite(root?: string) {
 
 async function startSleeper({ cri, reference }: Site): Promise<void> {
   using folder = makeTemporaryRoot('pod');
-  const { writeFileSync } = await import('node:fs');
   const [pod, container] = [`${folder.path}/pod.json`, `${folder.path}/container.json`];
   const network = { security_context: { namespace_options: { network: 2 } } };
   writeFileSync(pod, JSON.stringify({ metadata: { name: 'p', uid: 'u', namespace: 'n' }, linux: network }));

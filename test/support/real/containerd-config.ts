@@ -3,6 +3,9 @@ import type { ContainerdLayout, ContainerdOptions } from './containerd.ts';
 
 export type ContainerdVersion = '1.7' | '2.1' | '2.4';
 
+/** A TOML table: numbers, strings, booleans, lists, and tables by name. */
+export type ConfigTable = { readonly [key: string]: unknown };
+
 /**
  * A configuration that keeps to folders of its own and can run pods on a machine without CAP_SYS_RESOURCE
  * (`restrict_oom_score_adj`: without it runc dies while it starts a container).
@@ -35,7 +38,21 @@ export function containerdConfig(
       },
     },
   };
-  return `${stringify(config)}\n${options.extraConfig ?? ''}`;
+  return stringify(merge(config, options.extraConfig ?? {}));
+}
+
+/** Tables are merged; other values of the second take the place of the first's. */
+function merge(base: ConfigTable, extra: ConfigTable): ConfigTable {
+  const merged: Record<string, unknown> = { ...base };
+  for (const [key, value] of Object.entries(extra)) {
+    const before = merged[key];
+    merged[key] = isTable(before) && isTable(value) ? merge(before, value) : value;
+  }
+  return merged;
+}
+
+function isTable(value: unknown): value is ConfigTable {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
 
 function criPluginsOfVersion1(layout: ContainerdLayout, options: ContainerdOptions) {

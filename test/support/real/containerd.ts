@@ -3,7 +3,7 @@ import { mkdirSync, writeFileSync } from 'node:fs';
 import { promisify } from 'node:util';
 import { atExit } from './at-exit.ts';
 import { componentPath } from './components.ts';
-import { type ContainerdVersion, containerdConfig } from './containerd-config.ts';
+import { type ConfigTable, type ContainerdVersion, containerdConfig } from './containerd-config.ts';
 import { type Daemon, startDaemon } from './daemon.ts';
 import { endTasks } from './shims.ts';
 import { makeTemporaryRoot, type TemporaryRoot } from './temporary-root.ts';
@@ -22,8 +22,8 @@ export interface ContainerdOptions {
   readonly snapshotter?: string;
   /** The sandbox image's reference. Needed to run pods. */
   readonly sandboxImage?: string;
-  /** TOML appended to the configuration: further tables only. */
-  readonly extraConfig?: string;
+  /** Merged into the configuration, table by table; see containerdConfig() for what is there. */
+  readonly extraConfig?: ConfigTable;
 }
 
 export interface Containerd extends AsyncDisposable {

@@ -12,11 +12,9 @@ import { pipeline } from 'node:stream/promises';
 import type { TlsOptions } from 'node:tls';
 import { type BodyShape, sendBody } from './gate-body.ts';
 import { type Fault, type FaultRule, FaultTable, type InjectedFault, type PathClass } from './gate-faults.ts';
+import { GateLog, type GateRequest, type RequestFilter } from './gate-log.ts';
 import { type Access, TokenAuthority, type TokenOptions } from './gate-tokens.ts';
 import { Pacer } from './pacer.ts';
-
-/** Requests remembered; the counts go on beyond. */
-const REQUESTS_MAX = 100_000;
 
 export interface RegistryGateOptions {
   /** The registry behind, such as `http://127.0.0.1:5000`. */
@@ -33,29 +31,6 @@ export interface RegistryGateOptions {
   readonly tls?: TlsOptions;
   /** Default: one that is free. */
   readonly port?: number;
-}
-
-export interface GateRequest {
-  readonly class: PathClass;
-  readonly method: string;
-  /** With the query. */
-  readonly path: string;
-  readonly range: string | undefined;
-  /** The scheme alone: a test must not have to handle secrets to see whether they were sent. */
-  readonly authorization: 'none' | 'basic' | 'bearer' | 'other';
-  readonly userAgent: string | undefined;
-  readonly startedMs: number;
-  status: number;
-  /** Bytes of the body that were sent. */
-  bytes: number;
-  endedMs: number | undefined;
-}
-
-export interface RequestFilter {
-  readonly class?: PathClass;
-  readonly method?: string;
-  /** The path must contain it. */
-  readonly path?: string;
 }
 
 export interface RegistryGate extends AsyncDisposable {
@@ -79,7 +54,7 @@ interface Gate {
   readonly agent: Agent;
   readonly faults: FaultTable;
   readonly tokens: TokenAuthority | undefined;
-  readonly log: GateRequest[];
+  readonly log: GateLog;
   pacer: Pacer | undefined;
   url: string;
 }
@@ -94,7 +69,7 @@ export async function startRegistryGate(options: RegistryGateOptions): Promise<R
     agent: new Agent({ keepAlive: true }),
     faults: new FaultTable(),
     tokens: options.token && new TokenAuthority(options.token),
-    log: [],
+    log: new GateLog(),
     pacer: pacerOf(options.rateBytesPerSecond),
     url: '',
   };
@@ -111,7 +86,6 @@ export async function startRegistryGate(options: RegistryGateOptions): Promise<R
 }
 
 function gateHandle(gate: Gate, server: Server, host: string): RegistryGate {
-  const requests = (filter: RequestFilter = {}) => gate.log.filter((entry) => passes(entry, filter));
   const stop = async () => {
     server.closeAllConnections();
     await new Promise<void>((resolve) => server.close(() => resolve()));
@@ -120,12 +94,12 @@ function gateHandle(gate: Gate, server: Server, host: string): RegistryGate {
   return {
     host,
     url: gate.url,
-    requests,
+    requests: (filter) => gate.log.select(filter),
     count: (filter) => {
-      const matching = requests(filter);
+      const matching = gate.log.select(filter);
       return { requests: matching.length, bytes: matching.reduce((sum, entry) => sum + entry.bytes, 0) };
     },
-    reset: () => void gate.log.splice(0),
+    reset: () => void gate.log.clear(),
     inject: (rule) => gate.faults.inject(rule),
     clearFaults: () => gate.faults.clear(),
     expireTokens: () => gate.tokens?.expireAll(),
@@ -138,7 +112,7 @@ function gateHandle(gate: Gate, server: Server, host: string): RegistryGate {
 }
 
 async function handle(gate: Gate, incoming: IncomingMessage, outgoing: ServerResponse): Promise<void> {
-  const entry = logEntry(gate, incoming);
+  const entry = gate.log.add(incoming);
   outgoing.once('close', () => {
     entry.status = outgoing.statusCode;
     entry.endedMs = performance.now();
@@ -283,51 +257,11 @@ function rangeStart(response: IncomingMessage): number {
   return Number(/^bytes (\d+)-/.exec(response.headers['content-range'] ?? '')?.[1] ?? 0);
 }
 
-function logEntry(gate: Gate, incoming: IncomingMessage): GateRequest {
-  const path = incoming.url ?? '/';
-  const entry: GateRequest = {
-    class: classOf(path),
-    method: incoming.method ?? 'GET',
-    path,
-    range: incoming.headers.range,
-    authorization: schemeOf(incoming.headers.authorization),
-    userAgent: incoming.headers['user-agent'],
-    startedMs: performance.now(),
-    status: 0,
-    bytes: 0,
-    endedMs: undefined,
-  };
-  gate.log.push(entry);
-  if (gate.log.length > REQUESTS_MAX) gate.log.shift();
-  return entry;
-}
-
-function classOf(path: string): PathClass {
-  const [pathname = ''] = path.split('?');
-  if (/^\/v2\/?$/.test(pathname)) return 'ping';
-  if (pathname === '/token') return 'token';
-  if (/\/blobs\/uploads\//.test(pathname)) return 'upload';
-  if (/\/blobs\/[^/]+$/.test(pathname)) return 'blob';
-  return /\/manifests\/[^/]+$/.test(pathname) ? 'manifest' : 'other';
-}
-
 function accessOf(incoming: IncomingMessage, pathClass: PathClass): Access | undefined {
   const [, repository] = /^\/v2\/(.+)\/(?:manifests|blobs|tags|referrers)\//.exec(incoming.url ?? '') ?? [];
   if (repository === undefined) return undefined;
   const reads = incoming.method === 'GET' || incoming.method === 'HEAD';
   return { repository, action: reads && pathClass !== 'upload' ? 'pull' : 'push' };
-}
-
-function schemeOf(authorization: string | undefined): GateRequest['authorization'] {
-  if (authorization === undefined) return 'none';
-  const scheme = authorization.split(' ')[0]?.toLowerCase();
-  return scheme === 'basic' || scheme === 'bearer' ? scheme : 'other';
-}
-
-function passes(entry: GateRequest, filter: RequestFilter): boolean {
-  if (filter.class !== undefined && entry.class !== filter.class) return false;
-  if (filter.method !== undefined && entry.method !== filter.method) return false;
-  return filter.path === undefined || entry.path.includes(filter.path);
 }
 
 function pacerOf(rateBytesPerSecond: number | undefined): Pacer | undefined {
