@@ -34,7 +34,8 @@ check: $(stamp) ## Types, formatting, lint, import directions, sizes, leftovers,
 	@$(run) hack/check/main.ts
 
 .PHONY: fix
-fix: $(stamp) ## Format and apply safe lint fixes. P='PATH...': only there
+fix: $(stamp) ## Format, apply safe lint fixes, write the README's table of settings. P='PATH...': format only there
+	@$(run) hack/check/settings-table.ts
 	@node_modules/.bin/biome check --write $(or $(P),.)
 
 .PHONY: demo

@@ -1,13 +1,14 @@
 /**
- * Who may import whom. `cli, cri, front, proxy → pull, policy → (registry, store, containerd, peer) → (swarm, cache,
- * unpack) → base`; a part may also import everything below what it imports. Only `shim/main.ts` and the
- * commands in `shim/cli` wire parts together.
+ * Who may import whom. `cli → agent → cri, proxy → pull, policy → (registry, store, containerd, peer) → (swarm, cache,
+ * unpack) → base`; a part may also import everything below what it imports. Only `shim/main.ts`, `shim/agent` and
+ * the commands in `shim/cli` wire parts together; `front` is a process of its own beside the agent.
  */
 const bottom = ['shim/base'];
 const data = ['shim/swarm', 'shim/cache', 'shim/unpack', ...bottom];
 const ports = ['shim/registry', 'shim/store', 'shim/containerd', 'shim/peer', ...data];
 const pulls = ['shim/pull', 'shim/policy', ...ports];
-const fronts = ['shim/agent', 'shim/cri', 'shim/front', 'shim/proxy', ...pulls];
+const waysIn = ['shim/cri', 'shim/proxy', ...pulls];
+const agent = ['shim/agent', 'shim/config', 'shim/observe', ...waysIn];
 
 export interface ImportRule {
   /** Parts, or single files of a part. */
@@ -40,15 +41,18 @@ export const importTable: Readonly<Record<string, ImportRule>> = {
   },
   'shim/policy': { may: ports, why: 'the decision is a pure function of a request' },
   'shim/pull': { may: pulls, why: 'it does not know who asks (CRI, CLI or proxy)' },
-  'shim/agent': { may: pulls, why: 'it is what the ways in have in common: pulls and the control socket' },
   'shim/cri': { may: pulls, why: 'a way in knows pull and what is below it, no other way in' },
   'shim/proxy': { may: pulls, why: 'a way in knows pull and what is below it, no other way in' },
-  'shim/front': { may: bottom, why: 'the front outlives a broken agent, so it loads next to nothing' },
-  'shim/cli': {
-    may: ['shim/config', 'shim/observe', ...fronts],
-    why: 'nothing but main and the commands wires parts',
+  'shim/front': {
+    may: ['shim/cri', ...bottom],
+    why: 'the front outlives a broken agent, so it loads the CRI endpoint and next to nothing else',
   },
-  shim: { may: ['shim/cli', 'shim/config', 'shim/observe', ...fronts], why: 'main wires' },
+  'shim/agent': { may: agent, why: 'it wires the agent, whoever starts it' },
+  'shim/cli': { may: agent, why: 'a command wires what it needs, or asks a running agent' },
+  shim: {
+    may: ['shim/cli', 'shim/front', 'package.json', ...agent],
+    why: 'main only tells apart what is to be run',
+  },
   nri: {
     may: ['shim/base', 'shim/agent/control-protocol.ts'],
     why: 'the plugin is a process of its own and asks the agent over its socket',

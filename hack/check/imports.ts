@@ -37,7 +37,7 @@ function judge(file: SourceFile, from: string, specifier: string, line: number):
   const allowed = rule.may.length === 0 ? 'nothing' : rule.may.join(', ');
   const message =
     `${from} may not import ${target}: ${rule.why}. Instead, declare an interface in ${from} and let ` +
-    `shim/main.ts hand in the implementation, or move what both need into shim/base. ${from} may import: ${allowed}`;
+    `shim/agent hand in the implementation, or move what both need into shim/base. ${from} may import: ${allowed}`;
   return [{ path: file.path, line, message }];
 }
 

@@ -4,6 +4,7 @@ import { join, resolve } from 'node:path';
 import { checkBans } from './bans.ts';
 import { checkFolders } from './folders.ts';
 import { checkImports } from './imports.ts';
+import { checkSettingsTable } from './settings-table.ts';
 import { checkSizes } from './sizes.ts';
 import type { Finding } from './source.ts';
 import { listFiles, readSources, readText, sourceFile } from './source.ts';
@@ -62,6 +63,7 @@ function ownRules(): Outcome[] {
     outcome('bans and leftovers', checkBans([...sources, ...texts])),
     outcome('sizes', checkSizes(sources)),
     outcome('folders', checkFolders(paths)),
+    outcome('settings table', checkSettingsTable(readText(join(repository, 'README.md')) ?? '')),
   ];
 }
 

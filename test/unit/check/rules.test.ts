@@ -3,6 +3,7 @@ import * as assert from 'uvu/assert';
 import { checkBans } from '../../../hack/check/bans.ts';
 import { checkFolders } from '../../../hack/check/folders.ts';
 import { checkImports, partOf } from '../../../hack/check/imports.ts';
+import { checkSettingsTable, withSettingsTable } from '../../../hack/check/settings-table.ts';
 import { checkSizes, functionsOf } from '../../../hack/check/sizes.ts';
 import { sourceFile } from '../../../hack/check/source.ts';
 
@@ -161,6 +162,16 @@ test('checkFolders() wants a README in each part', () => {
     checkFolders(['shim/a/b.ts']).map((finding) => finding.path),
     ['shim/a'],
   );
+});
+
+test('checkSettingsTable() finds a table that is missing or not the one of the settings', () => {
+  const begin = '<!-- settings: written by `make fix` from shim/config/settings.ts -->';
+  const old = `# Shoal\n${begin}\n| old |\n<!-- settings end -->\nmore\n`;
+  assert.match(checkSettingsTable('# Shoal\n')[0]?.message ?? '', 'has no settings table');
+  assert.match(checkSettingsTable(old)[0]?.message ?? '', 'run `make fix`');
+  const fresh = withSettingsTable(old);
+  assert.equal(checkSettingsTable(fresh), []);
+  assert.match(fresh, /^# Shoal\n[\s\S]*`p2p\.v2\.p2pPort`[\s\S]*\nmore\n$/);
 });
 
 test.run();
