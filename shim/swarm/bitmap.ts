@@ -91,15 +91,32 @@ export class Bitmap {
     return Math.min(this.length, (word << 5) + trailingZeros(free));
   }
 
-  /** Calls `visit` for each index of the set, in order. */
-  forEach(visit: (index: number) => void): void {
+  /** First index of `[from, to)` that is in the set; undefined when there is none. */
+  firstPresent(from: number, to = this.length): number | undefined {
+    const end = Math.min(to, this.length);
+    if (from >= end) return undefined;
+    let word = from >>> 5;
+    let bits = (this.words[word] as number) & (0xffffffff << (from & 31));
+    while (bits === 0) {
+      word++;
+      if (word << 5 >= end) return undefined;
+      bits = this.words[word] as number;
+    }
+    const index = (word << 5) + trailingZeros(bits);
+    return index < end ? index : undefined;
+  }
+
+  /** The indexes of the set, ascending. */
+  toArray(): number[] {
+    const indexes: number[] = [];
     for (let word = 0; word < this.words.length; word++) {
       let bits = this.words[word] as number;
       while (bits !== 0) {
-        visit((word << 5) + trailingZeros(bits));
+        indexes.push((word << 5) + trailingZeros(bits));
         bits &= bits - 1;
       }
     }
+    return indexes;
   }
 
   toBytes(): Uint8Array {

@@ -14,7 +14,9 @@ export const CHUNK_HASH_BYTES = 32;
 export interface SwarmLimits {
   /** Blobs that a node takes part in (pulled or served). Bounds memory against callers that never leave. */
   readonly blobsMax: number;
-  /** Holders followed per blob. Above 10 the gain is small, below 6 the loss is large. */
+  /** Holders that a node looks for per blob. Above 10 the gain is small, below 6 the loss is large. */
+  readonly neighboursTarget: number;
+  /** Holders followed per blob, those included that are followed because they follow this node. */
   readonly neighboursMax: number;
   /** Peers that follow one blob here. Bounds `have` traffic. */
   readonly followersMax: number;
@@ -94,7 +96,8 @@ export interface SwarmLimits {
 
 export const DEFAULT_LIMITS: SwarmLimits = {
   blobsMax: 4096,
-  neighboursMax: 12,
+  neighboursTarget: 12,
+  neighboursMax: 20,
   followersMax: 24,
   followersReserved: 4,
   requestsStart: 8,
@@ -102,7 +105,7 @@ export const DEFAULT_LIMITS: SwarmLimits = {
   requestsAheadMs: 250,
   requestsPerPeerMax: 16,
   uploadSlots: 8,
-  busyHintMinMs: 50,
+  busyHintMinMs: 10,
   busyHintMaxMs: 200,
   windowChunks: 256,
   frontBandChunks: 8,
@@ -112,7 +115,7 @@ export const DEFAULT_LIMITS: SwarmLimits = {
   hashesPerMessageMax: 1024,
   announceIntervalMs: 3_000,
   announceCompleteIntervalMs: 300_000,
-  announceGapMs: 50,
+  announceGapMs: 10,
   announceTtlIntervals: 4,
   directoryKeysMax: 4096,
   directoryParticipantsMax: 8192,

@@ -1,7 +1,14 @@
-import type { BlobKey } from '../base/blob-key.ts';
+import { assert } from '../base/assert.ts';
+import { type BlobKey, blobKeyId } from '../base/blob-key.ts';
 import type { Bitmap } from './bitmap.ts';
-import type { SwarmLimits } from './limits.ts';
+import { BlobSwarm } from './blob-swarm.ts';
+import { Directory } from './directory.ts';
+import { BLOB_SIZE_MAX_BYTES, type SwarmLimits } from './limits.ts';
 import type { Action, ChunkHash, ChunkRun, HashRun, PeerId, PeerMessage } from './messages.ts';
+import type { OriginOutcome } from './origin-reader.ts';
+import { SwarmContext } from './swarm-context.ts';
+
+export type { OriginOutcome } from './origin-reader.ts';
 
 export interface SwarmNodeOptions {
   readonly self: PeerId;
@@ -27,17 +34,6 @@ export interface ChunkArrival {
   readonly outcome: 'stored' | 'wrongHash' | 'failed';
   readonly elapsedMs: number;
 }
-
-export type OriginOutcome =
-  | { readonly ok: true }
-  | {
-      readonly ok: false;
-      /** How long the registry asked to wait, ms. */
-      readonly retryAfterMs?: number;
-      /** True when no later try of this node can succeed (401, 403, 404). */
-      readonly fatal: boolean;
-      readonly code: string;
-    };
 
 export interface JoinOptions {
   readonly key: BlobKey;
@@ -73,90 +69,368 @@ export interface SwarmSnapshot {
   readonly uploadsInFlight: number;
   readonly requestsInFlight: number;
   readonly directoryKeys: number;
+  readonly directoryLeases: number;
   readonly blobs: readonly BlobSnapshot[];
 }
+
+/** Dials that the driver never answered are looked for this often, ms. */
+const DIAL_SWEEP_MS = 1_000;
 
 /**
  * Everything one node decides about sharing blobs. See README.md for the contract; in short: after every `handle…`
  * and command, drain `pollAction`, then call `handleTimeout` at `nextWakeupMs`. Time never goes backwards.
  */
 export class SwarmNode {
-  constructor(_options: SwarmNodeOptions) {}
+  readonly #context: SwarmContext;
+  readonly #directory: Directory;
+  /** In the order in which they were wanted, which is the order in which they are served with requests and leases. */
+  readonly #blobs = new Map<string, BlobSwarm>();
+  #nowMs = Number.NEGATIVE_INFINITY;
+  #wakeMs = Number.POSITIVE_INFINITY;
+  #dialSweepMs = Number.POSITIVE_INFINITY;
+
+  constructor(options: SwarmNodeOptions) {
+    this.#context = new SwarmContext(options);
+    this.#directory = new Directory(this.#context);
+  }
 
   /** The full present membership; this node itself may be absent from it. */
-  handleMembers(_members: readonly Member[], _nowMs: number): void {}
+  handleMembers(members: readonly Member[], nowMs: number): void {
+    this.#begin(nowMs);
+    this.#context.peers.setMembers(members);
+    for (const blob of this.#blobs.values()) {
+      blob.directories.refreshRanking();
+      if (blob.isPulling) blob.directories.announceSoon(nowMs);
+    }
+    this.#end(nowMs, undefined);
+  }
 
   /** A connection (dialled or accepted) passed its hello. */
-  handleConnected(_peer: PeerId, _info: { readonly zone: string }, _nowMs: number): void {}
+  handleConnected(peer: PeerId, info: { readonly zone: string }, nowMs: number): void {
+    this.#begin(nowMs);
+    if (this.#context.bans.isBanned(peer, nowMs)) {
+      this.#context.emit({ kind: 'hangUp', peer, reason: 'banned' });
+    } else {
+      this.#context.peers.connected(peer, info.zone);
+      for (const blob of this.#blobs.values()) blob.handleConnected(peer, nowMs);
+    }
+    this.#end(nowMs, undefined);
+  }
 
   /** A connection ended, or a dial failed. */
-  handleDisconnected(_peer: PeerId, _reason: string, _nowMs: number): void {}
+  handleDisconnected(peer: PeerId, _reason: string, nowMs: number): void {
+    this.#begin(nowMs);
+    const wasConnected = this.#context.peers.disconnected(peer, nowMs);
+    this.#context.uploads.releasePeer(peer);
+    if (wasConnected) this.#directory.handleDisconnected(peer, nowMs);
+    for (const blob of this.#blobs.values()) blob.handleDisconnected(peer, nowMs);
+    for (const request of [...this.#context.requests.values()]) {
+      if (request.peer === peer) this.#context.requests.remove(request);
+    }
+    this.#end(nowMs, undefined);
+  }
 
-  handleMessage(_peer: PeerId, _message: PeerMessage, _nowMs: number): void {}
+  handleMessage(peer: PeerId, message: PeerMessage, nowMs: number): void {
+    this.#begin(nowMs);
+    const isHeard = this.#context.peers.isConnected(peer) && !this.#context.bans.isBanned(peer, nowMs);
+    const blob = isHeard ? this.#dispatch(peer, message, nowMs) : undefined;
+    this.#end(nowMs, blob);
+  }
 
   /** A chunk frame arrived whole, was wrong, or its connection gave up on it. */
-  handleChunk(_arrival: ChunkArrival, _nowMs: number): void {}
+  handleChunk(arrival: ChunkArrival, nowMs: number): void {
+    this.#begin(nowMs);
+    const blob = this.#blobs.get(blobKeyId(arrival.key));
+    const request = this.#context.requests.of(arrival.peer, arrival.requestId);
+    if (arrival.outcome === 'stored') blob?.handleStored(arrival, nowMs);
+    else if (request !== undefined) {
+      blob?.fetcher.handleFailed(request, nowMs);
+      if (arrival.outcome === 'wrongHash') blob?.ban(arrival.peer, 'wrong bytes', nowMs);
+    }
+    this.#end(nowMs, undefined);
+  }
 
   /** One chunk of a `readOrigin` action is stored and hashes to this. */
-  handleOriginChunk(_key: BlobKey, _chunk: number, _hash: ChunkHash, _nowMs: number): void {}
+  handleOriginChunk(key: BlobKey, chunk: number, hash: ChunkHash, nowMs: number): void {
+    this.#begin(nowMs);
+    const blob = this.#blobs.get(blobKeyId(key));
+    blob?.handleOriginChunk(chunk, hash, nowMs);
+    this.#end(nowMs, blob);
+  }
 
   /** A `readOrigin` action ended; `run` is the action's own. */
-  handleOriginEnd(_key: BlobKey, _run: ChunkRun, _outcome: OriginOutcome, _nowMs: number): void {}
+  handleOriginEnd(key: BlobKey, run: ChunkRun, outcome: OriginOutcome, nowMs: number): void {
+    this.#begin(nowMs);
+    const blob = this.#blobs.get(blobKeyId(key));
+    blob?.origin.handleEnd(run, outcome, nowMs);
+    blob?.origin.tick(nowMs);
+    this.#end(nowMs, blob);
+  }
 
   /** A `serve` action ended, sent or not: its upload slot is free. */
-  handleServed(_peer: PeerId, _requestId: number, _nowMs: number): void {}
+  handleServed(peer: PeerId, requestId: number, nowMs: number): void {
+    this.#begin(nowMs);
+    this.#context.uploads.release(peer, requestId, nowMs);
+  }
 
-  handleTimeout(_nowMs: number): void {}
+  handleTimeout(nowMs: number): void {
+    this.#begin(nowMs);
+    if (nowMs < this.#wakeMs) return;
+    if (nowMs >= this.#dialSweepMs) {
+      this.#dialSweepMs = nowMs + DIAL_SWEEP_MS;
+      this.#context.peers.expireDials(nowMs);
+    }
+    this.#directory.handleTimeout(nowMs);
+    for (const blob of this.#blobs.values()) if (nowMs >= blob.dueMs) blob.handleTimeout(nowMs);
+    this.#end(nowMs, undefined);
+  }
 
   /** This node wants the blob. Joining again what is joined or seeded changes nothing. */
-  join(_options: JoinOptions, _nowMs: number): void {}
+  join(options: JoinOptions, nowMs: number): void {
+    this.#begin(nowMs);
+    this.#add(options, options.held, nowMs);
+    this.#end(nowMs, undefined);
+  }
 
   /** This node holds all of the blob and only serves it. */
-  seed(_options: SeedOptions, _nowMs: number): void {}
+  seed(options: SeedOptions, nowMs: number): void {
+    this.#begin(nowMs);
+    this.#add(options, undefined, nowMs);
+    this.#end(nowMs, undefined);
+  }
 
   /** This node neither wants nor serves the blob any longer. */
-  leave(_key: BlobKey, _nowMs: number): void {}
+  leave(key: BlobKey, nowMs: number): void {
+    this.#begin(nowMs);
+    const blob = this.#blobs.get(blobKeyId(key));
+    blob?.stop(nowMs);
+    this.#blobs.delete(blobKeyId(key));
+    this.#end(nowMs, undefined);
+  }
 
   /**
    * The blob's digest was wrong: forgets every chunk and reads the origin alone from now on. A peer that supplied other
    * bytes than the origin gives is banned when that shows.
    */
-  distrust(_key: BlobKey, _nowMs: number): void {}
+  distrust(key: BlobKey, nowMs: number): void {
+    this.#begin(nowMs);
+    this.#blobs.get(blobKeyId(key))?.distrust(nowMs);
+    this.#end(nowMs, undefined);
+  }
 
   /** Where the consumer of the blob's bytes is; chunks just ahead of it come first. */
-  setConsumer(_key: BlobKey, _nextByte: number, _nowMs: number): void {}
+  setConsumer(key: BlobKey, nextByte: number, nowMs: number): void {
+    this.#begin(nowMs);
+    this.#blobs.get(blobKeyId(key))?.setConsumer(nextByte);
+  }
 
   /** What an arriving chunk must hash to; undefined when nobody whom we believe has said yet. */
-  expectedHash(_key: BlobKey, _chunk: number): ChunkHash | undefined {
-    return undefined;
+  expectedHash(key: BlobKey, chunk: number): ChunkHash | undefined {
+    const blob = this.#blobs.get(blobKeyId(key));
+    return blob === undefined || blob.isOriginOnly ? undefined : blob.ledger.hashes[chunk];
   }
 
   /** What this peer was asked for under this id; undefined when the answer is not wanted (any longer). */
   expectedRequest(
-    _peer: PeerId,
-    _requestId: number,
+    peer: PeerId,
+    requestId: number,
   ): { readonly key: BlobKey; readonly chunk: number } | undefined {
-    return undefined;
+    const request = this.#context.requests.of(peer, requestId);
+    if (request === undefined) return undefined;
+    const ledger = this.#blobs.get(request.keyId)?.ledger;
+    return ledger === undefined || ledger.held.has(request.chunk)
+      ? undefined
+      : { key: request.key, chunk: request.chunk };
   }
 
   pollAction(): Action | undefined {
-    return undefined;
+    return this.#context.pollAction();
   }
 
   /** When `handleTimeout` wants to be called; undefined when nothing is pending. */
   nextWakeupMs(): number | undefined {
-    return undefined;
+    return this.#wakeMs === Number.POSITIVE_INFINITY ? undefined : this.#wakeMs;
   }
 
   snapshot(): SwarmSnapshot {
+    const { peers, bans, uploads, requests } = this.#context;
     return {
-      members: 0,
-      connected: 0,
-      banned: 0,
-      uploadsInFlight: 0,
-      requestsInFlight: 0,
-      directoryKeys: 0,
-      blobs: [],
+      members: peers.members.length,
+      connected: peers.connectedCount,
+      banned: bans.size,
+      uploadsInFlight: uploads.used,
+      requestsInFlight: requests.live,
+      directoryKeys: this.#directory.keyCount,
+      directoryLeases: this.#directory.leaseCount,
+      blobs: [...this.#blobs.values()].map((blob) => this.#snapshotOf(blob)),
     };
   }
+
+  #snapshotOf(blob: BlobSwarm): BlobSnapshot {
+    let requestsInFlight = 0;
+    for (const request of this.#context.requests.values()) {
+      if (request.keyId === blob.keyId && request.state === 'live') requestsInFlight++;
+    }
+    return {
+      key: blob.key,
+      chunkCount: blob.ledger.chunkCount,
+      chunksHeld: blob.ledger.held.count,
+      complete: blob.ledger.held.isFull,
+      originOnly: blob.isOriginOnly,
+      neighbours: blob.neighbours.size,
+      followers: blob.followers.size,
+      requestsInFlight,
+      leases: this.#context.gate.runsOf(blob.keyId).length,
+    };
+  }
+
+  #add(options: SeedOptions, held: Bitmap | undefined, nowMs: number): void {
+    const id = blobKeyId(options.key);
+    if (this.#blobs.has(id)) return;
+    assert(
+      options.sizeBytes >= 0 && options.sizeBytes <= BLOB_SIZE_MAX_BYTES,
+      'a blob has a size within limits',
+    );
+    const blob = new BlobSwarm(this.#context, options.key, options.sizeBytes);
+    this.#blobs.set(id, blob);
+    blob.start(held, options.hashes, nowMs);
+    this.#dialSweepMs = Math.min(this.#dialSweepMs, nowMs + DIAL_SWEEP_MS);
+  }
+
+  /** The blob whose requests may go on, if it is only one. */
+  #dispatch(peer: PeerId, message: PeerMessage, nowMs: number): BlobSwarm | undefined {
+    switch (message.kind) {
+      case 'announce':
+        this.#directory.handleAnnounce(peer, message, nowMs);
+        return undefined;
+      case 'publish':
+        this.#directory.handlePublish(peer, message, nowMs);
+        return undefined;
+      case 'returnLease':
+        this.#directory.handleReturn(peer, message, nowMs);
+        return undefined;
+      case 'request':
+        this.#serve(peer, message, nowMs);
+        return undefined;
+      case 'cancel':
+        if (this.#context.uploads.has(peer, message.requestId)) {
+          this.#context.emit({ kind: 'cancelServe', peer, requestId: message.requestId });
+        }
+        return undefined;
+      case 'busy':
+      case 'gone':
+        return this.#handleRefusal(peer, message, nowMs);
+      default:
+        return this.#dispatchToBlob(peer, message, nowMs);
+    }
+  }
+
+  #dispatchToBlob(
+    peer: PeerId,
+    message: Extract<
+      PeerMessage,
+      { kind: 'directory' | 'depart' | 'follow' | 'refuse' | 'bitmap' | 'have' | 'unfollow' }
+    >,
+    nowMs: number,
+  ): BlobSwarm | undefined {
+    const blob = this.#blobs.get(blobKeyId(message.key));
+    if (message.kind === 'depart') this.#directory.handleDepart(peer, message.key, nowMs);
+    if (blob === undefined) {
+      if (message.kind === 'follow')
+        this.#context.send(peer, { kind: 'refuse', key: message.key, retryAfterMs: UNKNOWN_PAUSE_MS });
+      return undefined;
+    }
+    switch (message.kind) {
+      case 'directory':
+        blob.handleDirectory(peer, message, nowMs);
+        break;
+      case 'depart':
+        blob.handleDepart(peer);
+        break;
+      case 'follow':
+        blob.handleFollow(peer, message, nowMs);
+        break;
+      case 'refuse':
+        blob.handleRefuse(peer, message, nowMs);
+        break;
+      case 'bitmap':
+        blob.handleBitmap(peer, message, nowMs);
+        break;
+      case 'have':
+        blob.handleHave(peer, message, nowMs);
+        break;
+      case 'unfollow':
+        blob.followers.delete(peer);
+        break;
+      default:
+        message satisfies never;
+    }
+    return blob;
+  }
+
+  #serve(peer: PeerId, message: Extract<PeerMessage, { kind: 'request' }>, nowMs: number): void {
+    const { uploads } = this.#context;
+    const { key, chunk, requestId } = message;
+    if (uploads.has(peer, requestId)) return;
+    const blob = this.#blobs.get(blobKeyId(key));
+    if (blob === undefined || blob.isOriginOnly || !blob.ledger.held.has(chunk)) {
+      this.#context.send(peer, { kind: 'gone', requestId });
+      return;
+    }
+    const retryAfterMs = uploads.take(peer, requestId, nowMs);
+    if (retryAfterMs === undefined) this.#context.emit({ kind: 'serve', peer, requestId, key, chunk });
+    else this.#context.send(peer, { kind: 'busy', requestId, retryAfterMs });
+  }
+
+  #handleRefusal(
+    peer: PeerId,
+    message: Extract<PeerMessage, { kind: 'busy' | 'gone' }>,
+    nowMs: number,
+  ): BlobSwarm | undefined {
+    const request = this.#context.requests.of(peer, message.requestId);
+    const blob = request && this.#blobs.get(request.keyId);
+    if (request === undefined || blob === undefined) return undefined;
+    if (message.kind === 'busy') blob.fetcher.handleBusy(request, message.retryAfterMs, nowMs);
+    else blob.fetcher.handleGone(request);
+    return blob;
+  }
+
+  #begin(nowMs: number): void {
+    assert(nowMs >= this.#nowMs, 'time does not go backwards');
+    this.#nowMs = nowMs;
+  }
+
+  /** Delivers messages to this node itself, lets blobs act on what changed, and finds the next wake-up. */
+  #end(nowMs: number, only: BlobSwarm | undefined): void {
+    this.#askForLeases(nowMs);
+    this.#deliverToSelf(nowMs);
+    if (only !== undefined) only.pump(nowMs);
+    else for (const blob of this.#blobs.values()) if (blob.isPulling) blob.pump(nowMs);
+    let wakeMs = Math.min(this.#directory.dueMs, this.#dialSweepMs);
+    for (const blob of this.#blobs.values()) wakeMs = Math.min(wakeMs, blob.dueMs);
+    this.#wakeMs = wakeMs;
+  }
+
+  #askForLeases(nowMs: number): void {
+    for (const blob of this.#blobs.values()) {
+      if (!blob.isPulling || !blob.origin.wantsLeases(nowMs)) continue;
+      blob.directories.announceSoon(nowMs);
+      if (blob.directories.dueMs <= nowMs) blob.directories.handleTimeout(nowMs);
+      blob.plan();
+    }
+  }
+
+  #deliverToSelf(nowMs: number): void {
+    const { toSelf, self } = this.#context;
+    for (let count = 0; toSelf.length > 0; count++) {
+      assert(count < TO_SELF_MAX, 'a node does not talk to itself for ever');
+      const message = toSelf.shift() as PeerMessage;
+      this.#dispatch(self, message, nowMs);
+    }
+  }
 }
+
+/** Who asks for a blob that this node does not have should not ask again soon, ms. */
+const UNKNOWN_PAUSE_MS = 10_000;
+/** Messages to itself per input: an announce and its answer for each blob, and some. */
+const TO_SELF_MAX = 100_000;

@@ -1,0 +1,325 @@
+import { type BlobKey, blobKeyId } from '../base/blob-key.ts';
+import type { Bitmap } from './bitmap.ts';
+import { ChunkFetcher } from './chunk-fetcher.ts';
+import { ChunkLedger } from './chunk-ledger.ts';
+import { Directories } from './directories.ts';
+import { forEachHash, hashRunsOf, sameHash } from './hash-runs.ts';
+import { CHUNK_SIZE_BYTES, chunkCountOf } from './limits.ts';
+import type { ChunkHash, ChunkRun, HashRun, PeerId, PeerMessage } from './messages.ts';
+import { Neighbours } from './neighbours.ts';
+import { OriginReader } from './origin-reader.ts';
+import type { SwarmContext } from './swarm-context.ts';
+
+type Message<K extends PeerMessage['kind']> = Extract<PeerMessage, { kind: K }>;
+
+/** Time-outs, hedges and neighbours of a pull are looked after this often, ms. */
+const TICK_MS = 100;
+/** Who was refused or dropped without fault is asked again after this, ms. */
+const REFUSED_PAUSE_MS = 5_000;
+
+/** This node's part in one blob: what it holds, whom it follows, who follows it, and what it reads at the origin. */
+export class BlobSwarm {
+  readonly key: BlobKey;
+  readonly keyId: string;
+  readonly sizeBytes: number;
+  readonly ledger: ChunkLedger;
+  readonly neighbours: Neighbours;
+  readonly followers = new Set<PeerId>();
+  readonly fetcher: ChunkFetcher;
+  readonly directories: Directories;
+  readonly origin: OriginReader;
+  /** True while chunks are missing and wanted. */
+  isPulling = false;
+  isOriginOnly = false;
+  dueMs = Number.POSITIVE_INFINITY;
+  readonly #context: SwarmContext;
+  readonly #suspects = new Map<number, { readonly peer: PeerId; readonly hash: ChunkHash }>();
+  #news: number[] = [];
+  #newsAtMs = Number.POSITIVE_INFINITY;
+  #tickAtMs = Number.POSITIVE_INFINITY;
+  #resumeAtMs = Number.POSITIVE_INFINITY;
+
+  constructor(context: SwarmContext, key: BlobKey, sizeBytes: number) {
+    this.#context = context;
+    this.key = key;
+    this.keyId = blobKeyId(key);
+    this.sizeBytes = sizeBytes;
+    this.ledger = new ChunkLedger(chunkCountOf(sizeBytes));
+    this.neighbours = new Neighbours(context, { key, sizeBytes, chunkCount: this.ledger.chunkCount });
+    const parts = { key, keyId: this.keyId, sizeBytes, ledger: this.ledger, neighbours: this.neighbours };
+    this.fetcher = new ChunkFetcher(context, parts);
+    this.directories = new Directories(context, this);
+    this.origin = new OriginReader(context, this);
+  }
+
+  /** Takes what is held from before and, when something is missing, starts to pull. */
+  start(held: Bitmap | undefined, hashes: readonly HashRun[], nowMs: number): void {
+    forEachHash(hashes, this.ledger.chunkCount, (chunk, hash) => {
+      this.ledger.learnTrusted(chunk, hash);
+      if (held === undefined || held.has(chunk)) this.ledger.hold(chunk, undefined);
+    });
+    this.isPulling = this.ledger.missingCount > 0;
+    this.directories.refreshRanking();
+    this.directories.announceSoon(nowMs);
+    if (this.isPulling) this.#tickAtMs = nowMs;
+    else this.#context.emit({ kind: 'complete', key: this.key });
+    this.plan();
+  }
+
+  stop(nowMs: number): void {
+    this.fetcher.dropAll();
+    this.origin.stop(nowMs);
+    this.directories.depart();
+    for (const peer of this.followers) this.#context.send(peer, { kind: 'depart', key: this.key });
+    this.neighbours.unfollowAll();
+    this.isPulling = false;
+  }
+
+  distrust(nowMs: number): void {
+    this.stop(nowMs);
+    this.followers.clear();
+    this.#news = [];
+    this.#suspects.clear();
+    for (const [chunk, suspect] of this.ledger.reset()) this.#suspects.set(chunk, suspect);
+    this.isOriginOnly = true;
+    this.isPulling = true;
+    this.#tickAtMs = nowMs;
+    this.plan();
+  }
+
+  setConsumer(nextByte: number): void {
+    this.fetcher.consumerChunk = Math.floor(nextByte / CHUNK_SIZE_BYTES);
+  }
+
+  /** Sends what can be sent now. Called after every input that may have changed something. */
+  pump(nowMs: number): void {
+    if (!this.isPulling) return;
+    if (!this.isOriginOnly) this.#resumeAtMs = this.fetcher.pump(nowMs) ?? Number.POSITIVE_INFINITY;
+    this.plan();
+  }
+
+  handleTimeout(nowMs: number): void {
+    if (nowMs >= this.#newsAtMs) this.#tellNews();
+    if (this.isPulling && nowMs >= this.#tickAtMs) this.#tick(nowMs);
+    if (!this.isOriginOnly) this.directories.handleTimeout(nowMs);
+    this.pump(nowMs);
+    this.plan();
+  }
+
+  handleConnected(peer: PeerId, nowMs: number): void {
+    this.neighbours.handleConnected(peer, nowMs);
+    this.directories.handleConnected(peer, nowMs);
+    this.plan();
+  }
+
+  handleDisconnected(peer: PeerId, nowMs: number): void {
+    this.followers.delete(peer);
+    this.fetcher.dropPeer(peer);
+    this.neighbours.drop(peer, nowMs, 0);
+    this.directories.handleDisconnected(peer, nowMs);
+    this.plan();
+  }
+
+  handleDirectory(peer: PeerId, message: Message<'directory'>, nowMs: number): void {
+    if (this.isOriginOnly || !this.directories.handleAnswer(peer, nowMs)) return;
+    forEachHash(message.hashes, this.ledger.chunkCount, (chunk, hash) =>
+      this.#learnTrusted(chunk, hash, nowMs),
+    );
+    if (!this.isPulling) return;
+    this.neighbours.learnHolders(message.holders);
+    this.neighbours.upkeep(nowMs);
+    this.origin.handleLeases(message.leases, nowMs);
+    this.plan();
+  }
+
+  handleFollow(peer: PeerId, message: Message<'follow'>, nowMs: number): void {
+    const isMismatch = message.sizeBytes !== this.sizeBytes || this.isOriginOnly;
+    if (isMismatch || (!this.followers.has(peer) && !this.#hasPlaceFor(peer))) {
+      this.#context.send(peer, { kind: 'refuse', key: this.key, retryAfterMs: REFUSED_PAUSE_MS });
+      return;
+    }
+    this.followers.add(peer);
+    this.#sendBitmap(peer);
+    if (this.isPulling) this.neighbours.followBack(peer, nowMs);
+  }
+
+  handleRefuse(peer: PeerId, message: Message<'refuse'>, nowMs: number): void {
+    this.neighbours.drop(
+      peer,
+      nowMs,
+      Math.min(this.#context.limits.backOffMinMs, Math.max(0, message.retryAfterMs)),
+    );
+    this.neighbours.upkeep(nowMs);
+  }
+
+  handleBitmap(peer: PeerId, message: Message<'bitmap'>, nowMs: number): void {
+    const neighbour = this.neighbours.becomeLive(peer, message.held, nowMs);
+    if (neighbour === undefined) return;
+    this.#context.peers.succeeded(peer);
+    this.#learnClaims(peer, message.hashes, nowMs);
+  }
+
+  handleHave(peer: PeerId, message: Message<'have'>, nowMs: number): void {
+    const neighbour = this.neighbours.get(peer);
+    if (neighbour?.state !== 'live') return;
+    forEachHash(message.hashes, this.ledger.chunkCount, (chunk) => neighbour.available.add(chunk));
+    this.#learnClaims(peer, message.hashes, nowMs);
+  }
+
+  handleDepart(peer: PeerId): void {
+    this.followers.delete(peer);
+    this.fetcher.dropPeer(peer);
+    this.neighbours.forget(peer);
+  }
+
+  handleStored(arrival: { peer: PeerId; requestId: number; chunk: number }, nowMs: number): void {
+    if (this.ledger.hashes[arrival.chunk] === undefined || this.isOriginOnly) return;
+    const isNew = this.fetcher.handleStored(arrival.peer, arrival.requestId, arrival.chunk, nowMs);
+    if (isNew) this.#gained(arrival.chunk, nowMs);
+  }
+
+  handleOriginChunk(chunk: number, hash: ChunkHash, nowMs: number): void {
+    if (chunk < 0 || chunk >= this.ledger.chunkCount) return;
+    this.#checkSuspect(chunk, hash, nowMs);
+    if (!this.ledger.isTrusted(chunk)) this.#learnTrusted(chunk, hash, nowMs);
+    this.origin.handleChunk(chunk, nowMs);
+    if (!this.isOriginOnly) this.directories.publish({ firstChunk: chunk, hashes: [hash] });
+    const known = this.ledger.hashes[chunk];
+    // The directory's hash differs from what the origin gave: the blob's digest will tell; our own bytes are kept.
+    if (known !== undefined && !sameHash(known, hash))
+      this.#context.note('hashConflict', undefined, this.key, `${chunk}`);
+    if (this.ledger.hold(chunk, undefined)) this.#gained(chunk, nowMs);
+  }
+
+  /** Drops a neighbour that gave wrong bytes, for good. */
+  ban(peer: PeerId, reason: string, nowMs: number): void {
+    this.#context.note('banned', peer, this.key, reason);
+    this.#context.peers.ban(peer, nowMs);
+    this.fetcher.dropPeer(peer);
+    this.neighbours.drop(peer, nowMs, this.#context.limits.banMs);
+    this.followers.delete(peer);
+  }
+
+  missingRuns(countMax: number): ChunkRun[] {
+    const runs: ChunkRun[] = [];
+    const end = Math.min(
+      this.ledger.chunkCount,
+      this.ledger.held.firstMissing() + this.#context.limits.windowChunks,
+    );
+    for (let first = this.ledger.held.firstMissing(); first < end && runs.length < countMax; ) {
+      const next = this.ledger.held.firstPresent(first, end) ?? end;
+      runs.push({ firstChunk: first, chunkCount: next - first });
+      first = this.ledger.held.firstMissing(next);
+    }
+    return runs;
+  }
+
+  #tick(nowMs: number): void {
+    this.#tickAtMs = nowMs + TICK_MS;
+    this.origin.tick(nowMs);
+    if (this.isOriginOnly) return;
+    this.fetcher.tick(nowMs);
+    this.neighbours.upkeep(nowMs);
+  }
+
+  #gained(chunk: number, nowMs: number): void {
+    this.#queueNews(chunk, nowMs);
+    if (this.ledger.held.isFull && this.isPulling) this.#completed(nowMs);
+  }
+
+  #completed(nowMs: number): void {
+    this.isPulling = false;
+    this.#tickAtMs = Number.POSITIVE_INFINITY;
+    this.#resumeAtMs = Number.POSITIVE_INFINITY;
+    this.fetcher.dropAll();
+    this.neighbours.unfollowAll();
+    this.#context.emit({ kind: 'complete', key: this.key });
+    if (!this.isOriginOnly) this.directories.announceSoon(nowMs);
+    this.plan();
+  }
+
+  #queueNews(chunk: number, nowMs: number): void {
+    if (this.followers.size === 0) return;
+    const { haveDelayMs, haveDelaySmallMs, smallSwarm } = this.#context.limits;
+    const delayMs = this.neighbours.knownCount < smallSwarm ? haveDelaySmallMs : haveDelayMs;
+    this.#news.push(chunk);
+    this.#newsAtMs = Math.min(this.#newsAtMs, nowMs + delayMs);
+    if (this.#news.length >= this.#context.limits.hashesPerMessageMax) this.#tellNews();
+    this.plan();
+  }
+
+  #tellNews(): void {
+    this.#newsAtMs = Number.POSITIVE_INFINITY;
+    const chunks = this.#news
+      .filter((chunk) => this.ledger.held.has(chunk))
+      .sort((left, right) => left - right);
+    this.#news = [];
+    if (chunks.length === 0 || this.followers.size === 0) return;
+    const hashes = hashRunsOf(chunks, this.ledger.hashes, chunks.length);
+    for (const peer of this.followers) this.#context.send(peer, { kind: 'have', key: this.key, hashes });
+  }
+
+  /** The hashes that do not fit into the bitmap follow as `have`. */
+  #sendBitmap(peer: PeerId): void {
+    const { hashesPerMessageMax } = this.#context.limits;
+    const chunks = this.ledger.held.toArray();
+    const held = this.ledger.held.toBytes();
+    for (let from = 0; from === 0 || from < chunks.length; from += hashesPerMessageMax) {
+      const part = chunks.slice(from, from + hashesPerMessageMax);
+      const hashes = hashRunsOf(part, this.ledger.hashes, hashesPerMessageMax);
+      if (from === 0) this.#context.send(peer, { kind: 'bitmap', key: this.key, held, hashes });
+      else this.#context.send(peer, { kind: 'have', key: this.key, hashes });
+    }
+  }
+
+  /** The last places are for peers that are not known to hold anything. */
+  #hasPlaceFor(peer: PeerId): boolean {
+    const { followersMax, followersReserved } = this.#context.limits;
+    const holdsSomething = (this.neighbours.get(peer)?.available.count ?? 0) > 0;
+    return this.followers.size < followersMax - (holdsSomething ? followersReserved : 0);
+  }
+
+  #learnClaims(peer: PeerId, hashes: readonly HashRun[], nowMs: number): void {
+    let contradicts = false;
+    const available = this.neighbours.get(peer)?.available;
+    forEachHash(hashes, this.ledger.chunkCount, (chunk, hash) => {
+      if (this.ledger.learnClaim(chunk, hash, peer)) return;
+      available?.delete(chunk);
+      contradicts ||= this.ledger.isTrusted(chunk);
+    });
+    if (contradicts) this.#dropClaimer(peer, nowMs);
+  }
+
+  #learnTrusted(chunk: number, hash: ChunkHash, nowMs: number): void {
+    const { liars, forgot } = this.ledger.learnTrusted(chunk, hash);
+    for (const peer of liars) this.#dropClaimer(peer, nowMs);
+    if (forgot && !this.isPulling) this.#pullAgain(nowMs);
+  }
+
+  /** Its hash disagrees with the directory's. It may have been deceived itself, so it is left alone but not banned. */
+  #dropClaimer(peer: PeerId, nowMs: number): void {
+    this.#context.note('hashConflict', peer, this.key, 'claim differs from the directory');
+    this.fetcher.dropPeer(peer);
+    this.neighbours.drop(peer, nowMs, this.#context.limits.banMs);
+  }
+
+  #pullAgain(nowMs: number): void {
+    this.isPulling = true;
+    this.#tickAtMs = nowMs;
+    this.directories.announceSoon(nowMs);
+    this.plan();
+  }
+
+  #checkSuspect(chunk: number, hash: ChunkHash, nowMs: number): void {
+    const suspect = this.#suspects.get(chunk);
+    if (suspect === undefined) return;
+    this.#suspects.delete(chunk);
+    if (!sameHash(suspect.hash, hash))
+      this.ban(suspect.peer, 'supplied bytes that the origin does not have', nowMs);
+  }
+
+  /** Finds out when `handleTimeout` is due. */
+  plan(): void {
+    this.dueMs = Math.min(this.#newsAtMs, this.#tickAtMs, this.#resumeAtMs, this.directories.dueMs);
+  }
+}

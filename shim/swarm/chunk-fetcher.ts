@@ -1,0 +1,227 @@
+import type { BlobKey } from '../base/blob-key.ts';
+import type { ChunkLedger } from './chunk-ledger.ts';
+import { pickCommon } from './chunk-picker.ts';
+import type { PeerId } from './messages.ts';
+import type { Neighbour, Neighbours } from './neighbours.ts';
+import type { ChunkRequest } from './request-table.ts';
+import type { SwarmContext } from './swarm-context.ts';
+
+/** The consumer has enough when the prefix is this far ahead of it, chunks (32 MiB): no front band then. */
+const CONSUMER_AHEAD_CHUNKS = 16;
+/** A neighbour's window may grow to this many times its fair share of the requests. */
+const WINDOW_SHARES = 3;
+/** Where a chunk comes from a second time, one of the two is waste; below this age a hedge cannot pay, ms. */
+const ENDGAME_AGE_MIN_MS = 20;
+
+/** Asks neighbours for the chunks of one blob: which, of whom, when again. */
+export class ChunkFetcher {
+  readonly #context: SwarmContext;
+  readonly #blob: { readonly key: BlobKey; readonly keyId: string };
+  readonly #ledger: ChunkLedger;
+  readonly #neighbours: Neighbours;
+  /** First chunk that the consumer has not taken yet; undefined while there is no consumer. */
+  consumerChunk: number | undefined;
+
+  constructor(
+    context: SwarmContext,
+    blob: { key: BlobKey; keyId: string; ledger: ChunkLedger; neighbours: Neighbours },
+  ) {
+    this.#context = context;
+    this.#blob = blob;
+    this.#ledger = blob.ledger;
+    this.#neighbours = blob.neighbours;
+  }
+
+  /** Sends requests until enough are under way or nobody has more to give. Returns when a pause ends, if one matters. */
+  pump(nowMs: number): number | undefined {
+    const { requests, prng } = this.#context;
+    if (requests.live >= requests.target || this.#ledger.open.count === 0) return undefined;
+    const usable: Neighbour[] = [];
+    let resumesMs = Number.POSITIVE_INFINITY;
+    for (const neighbour of this.#neighbours.values()) {
+      if (neighbour.state !== 'live' || neighbour.inFlight >= Math.floor(neighbour.window)) continue;
+      if (nowMs < neighbour.pausedUntilMs) resumesMs = Math.min(resumesMs, neighbour.pausedUntilMs);
+      else usable.push(neighbour);
+    }
+    prng.shuffle(usable);
+    const inOrder = this.#allComplete();
+    for (let turn = 0; usable.length > 0 && requests.live < requests.target; ) {
+      turn %= usable.length;
+      const neighbour = usable[turn] as Neighbour;
+      const chunk = this.#pick(neighbour, inOrder);
+      if (chunk !== undefined) this.#request(neighbour, chunk, nowMs, false);
+      if (chunk === undefined || neighbour.inFlight >= Math.floor(neighbour.window)) usable.splice(turn, 1);
+      else turn++;
+    }
+    return resumesMs === Number.POSITIVE_INFINITY ? undefined : resumesMs;
+  }
+
+  /** Gives up on requests that take too long and hedges those that take long. */
+  tick(nowMs: number): void {
+    const { requests, limits } = this.#context;
+    const isEndgame = this.#ledger.missingCount <= limits.endgameChunks;
+    for (const request of [...requests.values()]) {
+      if (request.keyId !== this.#blob.keyId || request.state === 'late') continue;
+      const ageMs = nowMs - request.sentMs;
+      if (nowMs >= request.deadlineMs) this.#timeOut(request, nowMs);
+      else if (request.hasHedge) continue;
+      else if (isEndgame && ageMs > Math.max(ENDGAME_AGE_MIN_MS, 2 * requests.medianMs))
+        this.#hedge(request, nowMs);
+      else if (ageMs > requests.hedgeDelayMs && requests.mayHedge) this.#hedge(request, nowMs);
+    }
+  }
+
+  /** Whether the chunk is new here. */
+  handleStored(peer: PeerId, requestId: number, chunk: number, nowMs: number): boolean {
+    const { requests, peers } = this.#context;
+    const request = requests.of(peer, requestId);
+    if (request !== undefined) {
+      if (request.state === 'live') requests.recordArrival(nowMs - request.sentMs, nowMs);
+      this.#finish(request);
+    }
+    peers.succeeded(peer);
+    this.#reward(peer);
+    const isNew = this.#ledger.hold(chunk, peer);
+    if (isNew) this.#cancelOthers(chunk);
+    return isNew;
+  }
+
+  handleBusy(request: ChunkRequest, retryAfterMs: number, nowMs: number): void {
+    const { limits } = this.#context;
+    const neighbour = this.#neighbours.get(request.peer);
+    this.#finish(request);
+    if (neighbour === undefined) return;
+    neighbour.window = Math.max(1, neighbour.inFlight);
+    if (neighbour.inFlight > 0) return;
+    const pauseMs = retryAfterMs >= 1 ? Math.min(limits.busyHintMaxMs, retryAfterMs) : limits.busyHintMinMs;
+    neighbour.pausedUntilMs = nowMs + this.#context.prng.jitter(pauseMs, 30);
+  }
+
+  handleGone(request: ChunkRequest): void {
+    this.#neighbours.get(request.peer)?.available.delete(request.chunk);
+    this.#finish(request);
+  }
+
+  handleFailed(request: ChunkRequest, nowMs: number): void {
+    this.#finish(request);
+    this.#punish(request.peer, nowMs);
+  }
+
+  /** The peer is no neighbour any longer: what was asked of it is asked of others. */
+  dropPeer(peer: PeerId): void {
+    for (const request of [...this.#context.requests.values()]) {
+      if (request.peer === peer && request.keyId === this.#blob.keyId) this.#finish(request);
+    }
+  }
+
+  /** Gives up every request of the blob. */
+  dropAll(): void {
+    for (const request of [...this.#context.requests.values()]) {
+      if (request.keyId !== this.#blob.keyId) continue;
+      if (request.state === 'live')
+        this.#context.send(request.peer, { kind: 'cancel', requestId: request.id });
+      this.#finish(request);
+    }
+  }
+
+  #allComplete(): boolean {
+    for (const neighbour of this.#neighbours.values()) {
+      if (neighbour.state === 'live' && !neighbour.available.isFull) return false;
+    }
+    return true;
+  }
+
+  #pick(neighbour: Neighbour, inOrder: boolean): number | undefined {
+    const { limits, prng } = this.#context;
+    const { held, open } = this.#ledger;
+    const from = held.firstMissing();
+    if (inOrder) return open.firstPresent(from);
+    if (
+      this.consumerChunk !== undefined &&
+      from - this.consumerChunk < CONSUMER_AHEAD_CHUNKS &&
+      prng.chance(1, 4)
+    ) {
+      const front = pickCommon(open, neighbour.available, { from, to: from + limits.frontBandChunks }, prng);
+      if (front !== undefined) return front;
+    }
+    const to = Math.min(held.length, from + limits.windowChunks);
+    return pickCommon(open, neighbour.available, { from, to }, prng);
+  }
+
+  #request(neighbour: Neighbour, chunk: number, nowMs: number, isHedge: boolean): void {
+    const { key, keyId } = this.#blob;
+    const request = this.#context.requests.add({ key, keyId, chunk, peer: neighbour.peer, isHedge }, nowMs);
+    neighbour.inFlight++;
+    this.#ledger.addRequest(chunk);
+    this.#context.send(neighbour.peer, { kind: 'request', requestId: request.id, key, chunk });
+  }
+
+  #hedge(request: ChunkRequest, nowMs: number): void {
+    const others: Neighbour[] = [];
+    for (const neighbour of this.#neighbours.values()) {
+      if (neighbour.peer === request.peer || neighbour.state !== 'live' || nowMs < neighbour.pausedUntilMs)
+        continue;
+      if (neighbour.inFlight < Math.floor(neighbour.window) && neighbour.available.has(request.chunk)) {
+        others.push(neighbour);
+      }
+    }
+    const other = others[this.#context.prng.below(others.length)];
+    if (other === undefined) return;
+    request.hasHedge = true;
+    this.#request(other, request.chunk, nowMs, true);
+  }
+
+  #timeOut(request: ChunkRequest, nowMs: number): void {
+    this.#context.note('requestTimeout', request.peer, request.key, `chunk ${request.chunk}`);
+    this.#giveUp(request);
+    this.#punish(request.peer, nowMs);
+  }
+
+  #punish(peer: PeerId, nowMs: number): void {
+    const neighbour = this.#neighbours.get(peer);
+    if (neighbour !== undefined) neighbour.window = Math.max(1, neighbour.inFlight);
+    if (!this.#context.peers.failed(peer, nowMs)) return;
+    this.#context.note('peerBackedOff', peer, this.#blob.key, '');
+    this.#neighbours.drop(peer, nowMs, this.#context.limits.backOffMinMs);
+    for (const request of [...this.#context.requests.values()]) {
+      if (request.peer === peer && request.keyId === this.#blob.keyId && request.state === 'live')
+        this.#giveUp(request);
+    }
+  }
+
+  #giveUp(request: ChunkRequest): void {
+    this.#context.send(request.peer, { kind: 'cancel', requestId: request.id });
+    this.#release(request);
+    this.#context.requests.makeLate(request);
+  }
+
+  #cancelOthers(chunk: number): void {
+    for (const request of [...this.#context.requests.values()]) {
+      if (request.chunk !== chunk || request.keyId !== this.#blob.keyId || request.state === 'late') continue;
+      this.#giveUp(request);
+    }
+  }
+
+  #finish(request: ChunkRequest): void {
+    this.#release(request);
+    this.#context.requests.remove(request);
+  }
+
+  #release(request: ChunkRequest): void {
+    if (request.state === 'late') return;
+    const neighbour = this.#neighbours.get(request.peer);
+    if (neighbour !== undefined && neighbour.inFlight > 0) neighbour.inFlight--;
+    this.#ledger.dropRequest(request.chunk);
+  }
+
+  #reward(peer: PeerId): void {
+    const neighbour = this.#neighbours.get(peer);
+    if (neighbour === undefined) return;
+    const { requests, limits } = this.#context;
+    const share = Math.ceil((WINDOW_SHARES * requests.target) / Math.max(1, this.#neighbours.size));
+    const windowMax = Math.min(limits.requestsPerPeerMax, Math.max(2, share));
+    neighbour.delivered++;
+    neighbour.pausedUntilMs = 0;
+    neighbour.window = Math.min(windowMax, neighbour.window + 0.5);
+  }
+}

@@ -1,0 +1,159 @@
+import type { BlobSwarm } from './blob-swarm.ts';
+import type { HashRun, PeerId } from './messages.ts';
+import { rankByRendezvous } from './rendezvous.ts';
+import type { SwarmContext } from './swarm-context.ts';
+
+/** Runs of missing chunks told to the directory. */
+const MISSING_RUNS_MAX = 16;
+/** A connected directory that leaves an announce unanswered for this long is passed over, ms. */
+const SILENT_MS = 2_000;
+/** How long a silent directory is passed over, ms. */
+const MUTE_MS = 10_000;
+/** How soon directories that could not be reached are tried again, ms. */
+const RETRY_MS = 250;
+const JITTER_PERCENT = 20;
+
+/** The client side of the directory of one blob: whom to announce to, and when. */
+export class Directories {
+  readonly #context: SwarmContext;
+  readonly #blob: BlobSwarm;
+  #ranking: readonly PeerId[] = [];
+  readonly #mutedUntilMs = new Map<PeerId, number>();
+  #announceAtMs = Number.POSITIVE_INFINITY;
+  #lastAnnounceMs = Number.NEGATIVE_INFINITY;
+  /** Announce that waits for its answer. */
+  #awaiting: { readonly peer: PeerId; readonly sinceMs: number } | undefined;
+  /** Set while no directory can be reached. */
+  lostSinceMs: number | undefined;
+
+  constructor(context: SwarmContext, blob: BlobSwarm) {
+    this.#context = context;
+    this.#blob = blob;
+  }
+
+  get dueMs(): number {
+    const answerMs =
+      this.#awaiting === undefined ? Number.POSITIVE_INFINITY : this.#awaiting.sinceMs + SILENT_MS;
+    return Math.min(this.#announceAtMs, answerMs);
+  }
+
+  refreshRanking(): void {
+    const { self, peers, limits } = this.#context;
+    this.#ranking = rankByRendezvous(this.#blob.keyId, [self, ...peers.members], limits.directoriesPerBlob);
+  }
+
+  announceSoon(nowMs: number): void {
+    const isLocal = this.#ranking[0] === this.#context.self;
+    const earliestMs = isLocal ? nowMs : this.#lastAnnounceMs + this.#context.limits.announceGapMs;
+    this.#announceAtMs = Math.min(this.#announceAtMs, Math.max(nowMs, earliestMs));
+  }
+
+  handleTimeout(nowMs: number): void {
+    const awaiting = this.#awaiting;
+    if (awaiting !== undefined && nowMs >= awaiting.sinceMs + SILENT_MS) {
+      this.#context.note('directorySilent', awaiting.peer, this.#blob.key, '');
+      this.#mutedUntilMs.set(awaiting.peer, nowMs + MUTE_MS);
+      this.#awaiting = undefined;
+      this.#announceAtMs = nowMs;
+    }
+    if (nowMs >= this.#announceAtMs) this.#announce(nowMs);
+  }
+
+  /** False when this peer was not asked: only directories of our own choice are believed. */
+  handleAnswer(peer: PeerId, nowMs: number): boolean {
+    if (!this.#ranking.includes(peer) && peer !== this.#context.self) return false;
+    if (this.#awaiting?.peer === peer) this.#awaiting = undefined;
+    if (peer !== this.#context.self || this.#ranking.includes(peer)) this.lostSinceMs = undefined;
+    this.#mutedUntilMs.delete(peer);
+    this.#announceAtMs = Math.min(this.#announceAtMs, nowMs + this.#intervalMs());
+    return true;
+  }
+
+  handleConnected(peer: PeerId, nowMs: number): void {
+    if (this.#ranking.includes(peer)) this.announceSoon(nowMs);
+  }
+
+  handleDisconnected(peer: PeerId, nowMs: number): void {
+    if (this.#awaiting?.peer === peer) this.#awaiting = undefined;
+    if (this.#ranking.includes(peer)) this.announceSoon(nowMs);
+  }
+
+  publish(hashes: HashRun): void {
+    for (const peer of this.#ranking)
+      this.#context.send(peer, { kind: 'publish', key: this.#blob.key, hashes });
+    if (this.lostSinceMs !== undefined && !this.#ranking.includes(this.#context.self)) {
+      this.#context.send(this.#context.self, { kind: 'publish', key: this.#blob.key, hashes });
+    }
+  }
+
+  returnLease(run: { firstChunk: number; chunkCount: number }, retryAfterMs: number): void {
+    const message = { kind: 'returnLease', key: this.#blob.key, run, retryAfterMs } as const;
+    for (const peer of new Set([...this.#ranking, this.#context.self])) this.#context.send(peer, message);
+  }
+
+  depart(): void {
+    for (const peer of new Set([...this.#ranking, this.#context.self])) {
+      this.#context.send(peer, { kind: 'depart', key: this.#blob.key });
+    }
+    this.#announceAtMs = Number.POSITIVE_INFINITY;
+    this.#awaiting = undefined;
+  }
+
+  #announce(nowMs: number): void {
+    const peer = this.#choose(nowMs);
+    if (peer === undefined) {
+      this.#announceAtMs = nowMs + RETRY_MS;
+      return;
+    }
+    this.announceTo(peer, nowMs);
+  }
+
+  /** Any node answers, also one that is not among the best for the key. */
+  announceTo(peer: PeerId, nowMs: number): void {
+    const { ledger, isPulling } = this.#blob;
+    const { limits, zone } = this.#context;
+    const intervalMs = this.#intervalMs();
+    this.#lastAnnounceMs = nowMs;
+    this.#announceAtMs = nowMs + intervalMs;
+    if (peer !== this.#context.self) this.#awaiting ??= { peer, sinceMs: nowMs };
+    this.#context.send(peer, {
+      kind: 'announce',
+      key: this.#blob.key,
+      sizeBytes: this.#blob.sizeBytes,
+      chunksHeld: ledger.held.count,
+      complete: ledger.held.isFull,
+      leasesWanted: this.#blob.origin.leasesToAsk(nowMs),
+      missing: isPulling ? this.#blob.missingRuns(MISSING_RUNS_MAX) : [],
+      held: ledger.held.toBytes(),
+      leased: this.#blob.origin.unreadRuns(),
+      ttlMs: intervalMs * limits.announceTtlIntervals,
+      zone,
+    });
+  }
+
+  /** The best directory that can be talked to now; undefined while a better one is being dialled or none is left. */
+  #choose(nowMs: number): PeerId | undefined {
+    const { self, peers } = this.#context;
+    let isLost = true;
+    for (const peer of this.#ranking) {
+      if (peer === self) {
+        this.lostSinceMs = undefined;
+        return self;
+      }
+      if (nowMs < (this.#mutedUntilMs.get(peer) ?? 0) || !peers.isUsable(peer, nowMs)) continue;
+      if (peers.reach(peer, nowMs)) {
+        return peer;
+      }
+      isLost = false;
+      break;
+    }
+    if (isLost) this.lostSinceMs ??= nowMs;
+    return undefined;
+  }
+
+  #intervalMs(): number {
+    const { announceIntervalMs, announceCompleteIntervalMs } = this.#context.limits;
+    const intervalMs = this.#blob.isPulling ? announceIntervalMs : announceCompleteIntervalMs;
+    return Math.round(this.#context.prng.jitter(intervalMs, JITTER_PERCENT));
+  }
+}

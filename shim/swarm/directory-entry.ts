@@ -1,0 +1,190 @@
+import type { BlobKey } from '../base/blob-key.ts';
+import { Bitmap } from './bitmap.ts';
+import type { ChunkHash, ChunkRun, PeerId } from './messages.ts';
+
+export interface Participant {
+  readonly peer: PeerId;
+  zone: string;
+  held: Bitmap;
+  complete: boolean;
+  /** Origin leases it could use besides those that it has. */
+  leasesWanted: number;
+  /** Where it could use them; empty: anywhere. */
+  missing: readonly ChunkRun[];
+  expiresMs: number;
+  /** No grants until then: it gave a lease back. */
+  pausedUntilMs: number;
+  liveLeases: number;
+  /** How much of the hash log it has been sent. */
+  hashCursor: number;
+  /** Holders it was told of so far. */
+  holdersTold: number;
+  rosterIndex: number;
+}
+
+export interface Lease {
+  readonly peer: PeerId;
+  readonly firstChunk: number;
+  readonly chunkCount: number;
+  remaining: number;
+  progressMs: number;
+  expiresMs: number;
+}
+
+/** What a directory node remembers of one blob. All of it can be lost and is told again within an announce. */
+export class DirectoryEntry {
+  readonly key: BlobKey;
+  readonly sizeBytes: number;
+  readonly chunkCount: number;
+  readonly participants = new Map<PeerId, Participant>();
+  /** The same, for drawing at random. */
+  readonly roster: Participant[] = [];
+  readonly leases = new Set<Lease>();
+  readonly hashes: (ChunkHash | undefined)[];
+  /** Chunks in the order in which their hashes became known. */
+  readonly hashLog: number[] = [];
+  /** Chunks that nobody holds and nobody reads. */
+  readonly free: Bitmap;
+  readonly #holders: Uint16Array;
+  readonly #leaseOf: (Lease | undefined)[];
+  warmUntilMs: number;
+  pausedUntilMs = Number.NEGATIVE_INFINITY;
+  /** Usual time between two chunks of a lease, ms. */
+  chunkGapMs = 0;
+  pushAtMs = Number.POSITIVE_INFINITY;
+  sweepAtMs = Number.POSITIVE_INFINITY;
+
+  constructor(key: BlobKey, sizeBytes: number, chunkCount: number, warmUntilMs: number) {
+    this.key = key;
+    this.sizeBytes = sizeBytes;
+    this.chunkCount = chunkCount;
+    this.warmUntilMs = warmUntilMs;
+    this.hashes = new Array(chunkCount).fill(undefined);
+    this.free = Bitmap.full(chunkCount);
+    this.#holders = new Uint16Array(chunkCount);
+    this.#leaseOf = new Array(chunkCount).fill(undefined);
+  }
+
+  get dueMs(): number {
+    return Math.min(this.pushAtMs, this.sweepAtMs);
+  }
+
+  addParticipant(peer: PeerId): Participant {
+    const participant: Participant = {
+      peer,
+      zone: '',
+      held: new Bitmap(this.chunkCount),
+      complete: false,
+      leasesWanted: 0,
+      missing: [],
+      expiresMs: 0,
+      pausedUntilMs: Number.NEGATIVE_INFINITY,
+      liveLeases: 0,
+      hashCursor: 0,
+      holdersTold: 0,
+      rosterIndex: this.roster.length,
+    };
+    this.participants.set(peer, participant);
+    this.roster.push(participant);
+    return participant;
+  }
+
+  removeParticipant(participant: Participant): void {
+    for (const lease of this.leases) if (lease.peer === participant.peer) this.endLease(lease);
+    for (const chunk of participant.held.toArray()) this.#dropHolder(chunk);
+    this.participants.delete(participant.peer);
+    const last = this.roster.pop();
+    if (last === undefined || last === participant) return;
+    this.roster[participant.rosterIndex] = last;
+    last.rosterIndex = participant.rosterIndex;
+  }
+
+  /** Replaces what the participant holds; its leases progress by what is new. */
+  setHeld(participant: Participant, held: Bitmap, nowMs: number): void {
+    const before = participant.held;
+    participant.held = held;
+    for (let word = 0; word < held.words.length; word++) {
+      const changed = (held.words[word] as number) ^ (before.words[word] as number);
+      if (changed === 0) continue;
+      for (let bit = 0; bit < 32; bit++) {
+        if (((changed >>> bit) & 1) === 0) continue;
+        const chunk = (word << 5) + bit;
+        if (held.has(chunk)) this.#addHolder(chunk, participant, nowMs);
+        else this.#dropHolder(chunk);
+      }
+    }
+  }
+
+  addHeld(participant: Participant, chunk: number, nowMs: number): void {
+    if (participant.held.add(chunk)) this.#addHolder(chunk, participant, nowMs);
+  }
+
+  startLease(peer: PeerId, run: ChunkRun, times: { nowMs: number; expiresMs: number }): Lease {
+    const lease: Lease = {
+      peer,
+      ...run,
+      remaining: run.chunkCount,
+      progressMs: times.nowMs,
+      expiresMs: times.expiresMs,
+    };
+    for (let chunk = run.firstChunk; chunk < run.firstChunk + run.chunkCount; chunk++) {
+      this.#leaseOf[chunk] = lease;
+      this.free.delete(chunk);
+    }
+    this.leases.add(lease);
+    const participant = this.participants.get(peer);
+    if (participant !== undefined) participant.liveLeases++;
+    return lease;
+  }
+
+  /** What is left of the lease becomes free again. */
+  endLease(lease: Lease): void {
+    if (!this.leases.delete(lease)) return;
+    for (let chunk = lease.firstChunk; chunk < lease.firstChunk + lease.chunkCount; chunk++) {
+      if (this.#leaseOf[chunk] !== lease) continue;
+      this.#leaseOf[chunk] = undefined;
+      if (this.#holders[chunk] === 0) this.free.add(chunk);
+    }
+    const participant = this.participants.get(lease.peer);
+    if (participant !== undefined) participant.liveLeases--;
+  }
+
+  /** Takes chunks out of the peer's leases; whether there were any. */
+  releaseRun(peer: PeerId, run: ChunkRun): boolean {
+    let released = false;
+    for (let chunk = run.firstChunk; chunk < run.firstChunk + run.chunkCount; chunk++) {
+      const lease = this.#leaseOf[chunk];
+      if (lease?.peer !== peer) continue;
+      this.#leaseOf[chunk] = undefined;
+      if (this.#holders[chunk] === 0) this.free.add(chunk);
+      lease.remaining--;
+      released = true;
+      if (lease.remaining === 0) this.endLease(lease);
+    }
+    return released;
+  }
+
+  leaseOf(chunk: number): Lease | undefined {
+    return this.#leaseOf[chunk];
+  }
+
+  #addHolder(chunk: number, participant: Participant, nowMs: number): void {
+    this.#holders[chunk] = (this.#holders[chunk] as number) + 1;
+    this.free.delete(chunk);
+    const lease = this.#leaseOf[chunk];
+    if (lease === undefined) return;
+    this.#leaseOf[chunk] = undefined;
+    lease.remaining--;
+    if (lease.peer === participant.peer) {
+      this.chunkGapMs += (nowMs - lease.progressMs - this.chunkGapMs) / 8;
+      lease.progressMs = nowMs;
+    }
+    if (lease.remaining === 0) this.endLease(lease);
+  }
+
+  #dropHolder(chunk: number): void {
+    const count = (this.#holders[chunk] as number) - 1;
+    this.#holders[chunk] = count;
+    if (count === 0 && this.#leaseOf[chunk] === undefined) this.free.add(chunk);
+  }
+}

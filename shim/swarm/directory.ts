@@ -1,0 +1,346 @@
+import { type BlobKey, blobKeyId } from '../base/blob-key.ts';
+import { Bitmap } from './bitmap.ts';
+import { DirectoryEntry, type Participant } from './directory-entry.ts';
+import { forEachHash, hashRunsOf, runsWithin, sameHash } from './hash-runs.ts';
+import { BLOB_SIZE_MAX_BYTES, chunkCountOf } from './limits.ts';
+import type { Holder, PeerId, PeerMessage } from './messages.ts';
+import type { SwarmContext } from './swarm-context.ts';
+
+type Announce = Extract<PeerMessage, { kind: 'announce' }>;
+type Publish = Extract<PeerMessage, { kind: 'publish' }>;
+type ReturnLease = Extract<PeerMessage, { kind: 'returnLease' }>;
+type GrantedLease = Extract<PeerMessage, { kind: 'directory' }>['leases'][number];
+
+/** Participants looked at for one pushed lease: enough to find one with few leases, few enough for any swarm. */
+const PUSH_DRAWS = 8;
+/** One node's trouble with the origin pauses the grants of all for no longer than this, ms: a lie must not stop the swarm. */
+const SHARED_PAUSE_MAX_MS = 2_000;
+/** Runs of wanted chunks kept per participant. */
+const MISSING_RUNS_MAX = 16;
+const TTL_MIN_MS = 1_000;
+const TTL_MAX_MS = 1_200_000;
+
+/**
+ * The directory half of a node: who takes part in a blob, who may read which run at the origin, and what the chunks
+ * hash to. Whoever asks gets an answer, also when this node is not among the best of the rendezvous order for the key.
+ */
+export class Directory {
+  readonly #context: SwarmContext;
+  /** By key and claimed size: a false size makes an entry of its own and harms nobody. */
+  readonly #entries = new Map<string, DirectoryEntry>();
+  readonly #byKey = new Map<string, Set<DirectoryEntry>>();
+  #dueMs = Number.POSITIVE_INFINITY;
+
+  constructor(context: SwarmContext) {
+    this.#context = context;
+  }
+
+  get keyCount(): number {
+    return this.#entries.size;
+  }
+
+  get dueMs(): number {
+    return this.#dueMs;
+  }
+
+  /** Live leases over all blobs, for checkers and metrics. */
+  get leaseCount(): number {
+    let count = 0;
+    for (const entry of this.#entries.values()) count += entry.leases.size;
+    return count;
+  }
+
+  handleAnnounce(peer: PeerId, message: Announce, nowMs: number): void {
+    const entry = this.#entryFor(message, nowMs);
+    const held = entry && Bitmap.fromBytes(message.held, entry.chunkCount);
+    if (entry === undefined || held === undefined) return this.#context.faulty(peer, message.key, 'announce');
+    const participant = entry.participants.get(peer) ?? this.#admit(entry, peer);
+    if (participant === undefined) return;
+    participant.zone = message.zone;
+    participant.complete = held.isFull;
+    participant.leasesWanted = clamp(message.leasesWanted, 0, this.#context.limits.leasesPerNode);
+    participant.missing = runsWithin(message.missing, entry.chunkCount, MISSING_RUNS_MAX);
+    participant.expiresMs = nowMs + clamp(message.ttlMs, TTL_MIN_MS, TTL_MAX_MS);
+    entry.setHeld(participant, held, nowMs);
+    this.#noteLeased(entry, participant, message, nowMs);
+    this.#answer(entry, participant, nowMs);
+    this.#schedule(entry, nowMs);
+  }
+
+  handlePublish(peer: PeerId, message: Publish, nowMs: number): void {
+    for (const entry of this.#byKey.get(blobKeyId(message.key)) ?? []) {
+      const participant = entry.participants.get(peer);
+      if (participant === undefined) continue;
+      forEachHash([message.hashes], entry.chunkCount, (chunk, hash) => {
+        const lease = entry.leaseOf(chunk);
+        const known = entry.hashes[chunk];
+        if (known !== undefined && !sameHash(known, hash)) return;
+        if (known === undefined) {
+          entry.hashes[chunk] = hash;
+          entry.hashLog.push(chunk);
+        }
+        entry.addHeld(participant, chunk, nowMs);
+        if (lease?.peer === peer) lease.expiresMs = nowMs + this.#leaseTtlMs(entry);
+      });
+      this.#schedule(entry, nowMs);
+    }
+  }
+
+  handleReturn(peer: PeerId, message: ReturnLease, nowMs: number): void {
+    for (const entry of this.#byKey.get(blobKeyId(message.key)) ?? []) {
+      const participant = entry.participants.get(peer);
+      const [run] = runsWithin([message.run], entry.chunkCount, 1);
+      if (run === undefined || participant === undefined || !entry.releaseRun(peer, run)) continue;
+      const pauseMs = clamp(message.retryAfterMs, 0, this.#context.limits.leaseTtlMaxMs);
+      participant.pausedUntilMs = nowMs + pauseMs;
+      entry.pausedUntilMs = Math.max(entry.pausedUntilMs, nowMs + Math.min(pauseMs, SHARED_PAUSE_MAX_MS));
+      this.#schedule(entry, nowMs);
+    }
+  }
+
+  handleDepart(peer: PeerId, key: BlobKey, nowMs: number): void {
+    for (const entry of this.#byKey.get(blobKeyId(key)) ?? []) this.#remove(entry, peer, nowMs);
+  }
+
+  /** A participant that cannot be heard any longer loses its leases at once; it announces itself again when it is back. */
+  handleDisconnected(peer: PeerId, nowMs: number): void {
+    for (const entry of this.#entries.values()) this.#remove(entry, peer, nowMs);
+  }
+
+  handleTimeout(nowMs: number): void {
+    if (nowMs < this.#dueMs) return;
+    this.#dueMs = Number.POSITIVE_INFINITY;
+    for (const entry of this.#entries.values()) {
+      if (nowMs >= entry.sweepAtMs) this.#sweep(entry, nowMs);
+      if (nowMs >= entry.pushAtMs) this.#push(entry, nowMs);
+      if (entry.roster.length === 0) this.#forget(entry);
+      else this.#dueMs = Math.min(this.#dueMs, entry.dueMs);
+    }
+  }
+
+  #entryFor(message: Announce, nowMs: number): DirectoryEntry | undefined {
+    const { key, sizeBytes } = message;
+    if (!Number.isSafeInteger(sizeBytes) || sizeBytes < 0 || sizeBytes > BLOB_SIZE_MAX_BYTES)
+      return undefined;
+    const id = entryId(key, sizeBytes);
+    const known = this.#entries.get(id);
+    if (known !== undefined) return known;
+    if (this.#entries.size >= this.#context.limits.directoryKeysMax) return undefined;
+    // Somebody who holds or reads chunks already was served by another directory, and so were others: hear them first.
+    const meetsSwarm = !message.complete && (message.chunksHeld > 0 || message.leased.length > 0);
+    const alone = this.#context.peers.members.length === 0;
+    const warmUpMs = meetsSwarm && !alone ? this.#context.limits.directoryWarmUpMs : 0;
+    const entry = new DirectoryEntry(key, sizeBytes, chunkCountOf(sizeBytes), nowMs + warmUpMs);
+    this.#entries.set(id, entry);
+    const siblings = this.#byKey.get(blobKeyId(key)) ?? new Set();
+    this.#byKey.set(blobKeyId(key), siblings.add(entry));
+    return entry;
+  }
+
+  #admit(entry: DirectoryEntry, peer: PeerId): Participant | undefined {
+    if (entry.roster.length >= this.#context.limits.directoryParticipantsMax) return undefined;
+    return entry.addParticipant(peer);
+  }
+
+  /** Leases that another directory granted count here as well, so that nobody gets the same run twice. */
+  #noteLeased(entry: DirectoryEntry, participant: Participant, message: Announce, nowMs: number): void {
+    const expiresMs = nowMs + this.#leaseTtlMs(entry);
+    for (const run of runsWithin(message.leased, entry.chunkCount, this.#context.limits.leasesPerNode * 2)) {
+      if (run.chunkCount > this.#context.limits.leaseChunksAlone) continue;
+      const end = run.firstChunk + run.chunkCount;
+      for (let chunk = run.firstChunk; chunk < end; chunk++) {
+        const lease = entry.leaseOf(chunk);
+        if (lease?.peer === participant.peer) lease.expiresMs = expiresMs;
+        if (!entry.free.has(chunk)) continue;
+        let count = 1;
+        while (chunk + count < end && entry.free.has(chunk + count)) count++;
+        entry.startLease(participant.peer, { firstChunk: chunk, chunkCount: count }, { nowMs, expiresMs });
+      }
+    }
+  }
+
+  #answer(entry: DirectoryEntry, participant: Participant, nowMs: number): void {
+    this.#send(entry, participant, this.#grant(entry, participant, nowMs));
+  }
+
+  #send(entry: DirectoryEntry, participant: Participant, leases: readonly GrantedLease[]): void {
+    const countMax = this.#context.limits.hashesPerMessageMax;
+    const news = entry.hashLog.slice(participant.hashCursor, participant.hashCursor + countMax);
+    participant.hashCursor += news.length;
+    const hashes = hashRunsOf(
+      news.sort((left, right) => left - right),
+      entry.hashes,
+      countMax,
+    );
+    const holders = participant.complete ? [] : this.#holdersFor(entry, participant);
+    this.#context.send(participant.peer, { kind: 'directory', key: entry.key, holders, leases, hashes });
+  }
+
+  /** A random sample, three quarters of it from the asker's zone where that has so many. */
+  #holdersFor(entry: DirectoryEntry, asker: Participant): Holder[] {
+    const countMax = this.#context.limits.directoryHoldersPerAnswer;
+    const drawn = this.#draw(entry, countMax * 3).filter((other) => other !== asker);
+    const near = drawn.filter((other) => other.zone === asker.zone);
+    const far = drawn.filter((other) => other.zone !== asker.zone);
+    const farCount = Math.min(far.length, Math.max(countMax >>> 2, countMax - near.length));
+    const chosen = [...near.slice(0, countMax - farCount), ...far.slice(0, farCount)];
+    asker.holdersTold = Math.max(asker.holdersTold, chosen.length);
+    return chosen.map(({ peer, zone, complete }) => ({ peer, zone, complete }));
+  }
+
+  #draw(entry: DirectoryEntry, count: number): Participant[] {
+    const { roster } = entry;
+    if (roster.length <= count) return this.#context.prng.shuffle([...roster]);
+    const drawn = new Set<Participant>();
+    for (let tries = 0; tries < count * 2 && drawn.size < count; tries++) {
+      drawn.add(roster[this.#context.prng.below(roster.length)] as Participant);
+    }
+    return [...drawn];
+  }
+
+  #grant(entry: DirectoryEntry, participant: Participant, nowMs: number): GrantedLease[] {
+    const granted: GrantedLease[] = [];
+    if (nowMs < entry.warmUntilMs || nowMs < entry.pausedUntilMs || nowMs < participant.pausedUntilMs)
+      return granted;
+    while (participant.leasesWanted > 0 && entry.leases.size < this.#context.limits.leasesPerBlob) {
+      const run = this.#findRun(entry, participant);
+      if (run === undefined) break;
+      const ttlMs = this.#leaseTtlMs(entry);
+      entry.startLease(participant.peer, run, { nowMs, expiresMs: nowMs + ttlMs });
+      participant.leasesWanted--;
+      granted.push({ ...run, ttlMs });
+    }
+    return granted;
+  }
+
+  #findRun(
+    entry: DirectoryEntry,
+    asker: Participant,
+  ): { firstChunk: number; chunkCount: number } | undefined {
+    const firstChunk = this.#findFree(entry, asker);
+    if (firstChunk === undefined) return undefined;
+    const { leaseChunks, leaseChunksAlone } = this.#context.limits;
+    const countMax = this.#context.peers.members.length === 0 ? leaseChunksAlone : leaseChunks;
+    let chunkCount = 1;
+    while (chunkCount < countMax && entry.free.has(firstChunk + chunkCount)) chunkCount++;
+    return { firstChunk, chunkCount };
+  }
+
+  /**
+   * Small swarms read in order, which feeds the consumers. In large ones the asker's front band comes first and then
+   * any place in its window, so that different nodes soon have different things to give.
+   */
+  #findFree(entry: DirectoryEntry, asker: Participant): number | undefined {
+    if (entry.free.count === 0) return undefined;
+    const { frontBandChunks, leaseChunks, smallSwarm } = this.#context.limits;
+    const windows =
+      asker.missing.length > 0 ? asker.missing : [{ firstChunk: 0, chunkCount: entry.chunkCount }];
+    const from = windows[0]?.firstChunk ?? 0;
+    const front = entry.free.firstPresent(from, from + frontBandChunks);
+    if (front !== undefined) return front;
+    if (entry.roster.length > smallSwarm) {
+      const window = windows[this.#context.prng.below(windows.length)] as {
+        firstChunk: number;
+        chunkCount: number;
+      };
+      const drawn = window.firstChunk + this.#context.prng.below(window.chunkCount);
+      const start = Math.max(window.firstChunk, drawn - (drawn % leaseChunks));
+      const found = entry.free.firstPresent(start, window.firstChunk + window.chunkCount);
+      if (found !== undefined) return found;
+    }
+    for (const window of windows) {
+      const found = entry.free.firstPresent(window.firstChunk, window.firstChunk + window.chunkCount);
+      if (found !== undefined) return found;
+    }
+    return undefined;
+  }
+
+  #leaseTtlMs(entry: DirectoryEntry): number {
+    const { leaseTtlMinMs, leaseTtlMaxMs } = this.#context.limits;
+    return clamp(4 * entry.chunkGapMs, leaseTtlMinMs, leaseTtlMaxMs);
+  }
+
+  /** Plans the next look at the entry: soon when somebody could be told something, else at the next expiry. */
+  #schedule(entry: DirectoryEntry, nowMs: number): void {
+    const { directoryPushDelayMs, leaseTtlMinMs } = this.#context.limits;
+    if (this.#hasNews(entry)) entry.pushAtMs = Math.min(entry.pushAtMs, nowMs + directoryPushDelayMs);
+    entry.sweepAtMs = Math.min(
+      entry.sweepAtMs,
+      nowMs + (entry.leases.size > 0 ? leaseTtlMinMs / 4 : TTL_MIN_MS),
+    );
+    this.#dueMs = Math.min(this.#dueMs, entry.dueMs);
+  }
+
+  #hasNews(entry: DirectoryEntry): boolean {
+    if (entry.free.count > 0 && entry.leases.size < this.#context.limits.leasesPerBlob) return true;
+    return entry.roster.length > 1 && entry.roster.length <= this.#context.limits.smallSwarm;
+  }
+
+  #push(entry: DirectoryEntry, nowMs: number): void {
+    entry.pushAtMs = Number.POSITIVE_INFINITY;
+    const resumesMs = Math.max(entry.warmUntilMs, entry.pausedUntilMs);
+    if (nowMs < resumesMs && entry.free.count > 0) entry.pushAtMs = resumesMs;
+    this.#pushHolders(entry);
+    for (let draws = 0; draws < this.#context.limits.leasesPerBlob; draws++) {
+      if (entry.free.count === 0 || entry.leases.size >= this.#context.limits.leasesPerBlob) return;
+      const participant = this.#drawWaiting(entry, nowMs);
+      const leases = participant === undefined ? [] : this.#grant(entry, participant, nowMs);
+      if (participant === undefined || leases.length === 0) return;
+      this.#send(entry, participant, leases);
+    }
+  }
+
+  /** Tells those who know of few holders about the others. */
+  #pushHolders(entry: DirectoryEntry): void {
+    const enough = Math.min(this.#context.limits.neighboursTarget, entry.roster.length - 1);
+    if (entry.roster.length > this.#context.limits.smallSwarm) return;
+    for (const participant of entry.roster) {
+      if (!participant.complete && participant.holdersTold < enough) this.#send(entry, participant, []);
+    }
+  }
+
+  #drawWaiting(entry: DirectoryEntry, nowMs: number): Participant | undefined {
+    let best: Participant | undefined;
+    for (const participant of this.#draw(entry, PUSH_DRAWS)) {
+      if (participant.leasesWanted <= 0 || nowMs < participant.pausedUntilMs) continue;
+      if (best === undefined || participant.liveLeases < best.liveLeases) best = participant;
+    }
+    return best;
+  }
+
+  #sweep(entry: DirectoryEntry, nowMs: number): void {
+    entry.sweepAtMs = Number.POSITIVE_INFINITY;
+    for (const lease of entry.leases) {
+      if (nowMs >= lease.expiresMs) entry.endLease(lease);
+      else entry.sweepAtMs = Math.min(entry.sweepAtMs, lease.expiresMs);
+    }
+    for (const participant of [...entry.roster]) {
+      if (nowMs >= participant.expiresMs) entry.removeParticipant(participant);
+      else entry.sweepAtMs = Math.min(entry.sweepAtMs, participant.expiresMs);
+    }
+    if (this.#hasNews(entry)) entry.pushAtMs = Math.min(entry.pushAtMs, nowMs);
+  }
+
+  #remove(entry: DirectoryEntry, peer: PeerId, nowMs: number): void {
+    const participant = entry.participants.get(peer);
+    if (participant === undefined) return;
+    entry.removeParticipant(participant);
+    if (entry.roster.length === 0) this.#forget(entry);
+    else this.#schedule(entry, nowMs);
+  }
+
+  #forget(entry: DirectoryEntry): void {
+    this.#entries.delete(entryId(entry.key, entry.sizeBytes));
+    const siblings = this.#byKey.get(blobKeyId(entry.key));
+    siblings?.delete(entry);
+    if (siblings?.size === 0) this.#byKey.delete(blobKeyId(entry.key));
+  }
+}
+
+function entryId(key: BlobKey, sizeBytes: number): string {
+  return `${blobKeyId(key)} ${sizeBytes}`;
+}
+
+function clamp(value: number, min: number, max: number): number {
+  return value >= min ? Math.min(max, value) : min;
+}

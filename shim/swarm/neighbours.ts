@@ -1,0 +1,191 @@
+import type { BlobKey } from '../base/blob-key.ts';
+import { Bitmap } from './bitmap.ts';
+import type { Holder, PeerId } from './messages.ts';
+import type { SwarmContext } from './swarm-context.ts';
+
+/** `wanted`: no connection yet; `asked`: follow sent; `live`: its bitmap came. */
+export interface Neighbour {
+  readonly peer: PeerId;
+  state: 'wanted' | 'asked' | 'live';
+  sinceMs: number;
+  available: Bitmap;
+  /** Requests under way at it. */
+  inFlight: number;
+  /** Requests that it is believed to take at once: grows with each chunk, shrinks with each `busy`. */
+  window: number;
+  pausedUntilMs: number;
+  /** Chunks that came from it since the last review. */
+  delivered: number;
+}
+
+/** Holders remembered per blob beyond those followed. */
+const KNOWN_MAX = 256;
+const FIRST_WINDOW = 2;
+/** A neighbour is not judged before it had this much of a review interval. */
+const REVIEW_SHARE = 0.5;
+
+/** Whom this node follows for one blob, and who else could be followed. */
+export class Neighbours {
+  readonly #context: SwarmContext;
+  readonly #key: BlobKey;
+  readonly #sizeBytes: number;
+  readonly #chunkCount: number;
+  readonly #known = new Map<PeerId, { notBeforeMs: number }>();
+  readonly #followed = new Map<PeerId, Neighbour>();
+  #reviewAtMs = 0;
+
+  constructor(context: SwarmContext, blob: { key: BlobKey; sizeBytes: number; chunkCount: number }) {
+    this.#context = context;
+    this.#key = blob.key;
+    this.#sizeBytes = blob.sizeBytes;
+    this.#chunkCount = blob.chunkCount;
+  }
+
+  get size(): number {
+    return this.#followed.size;
+  }
+
+  /** How many nodes are known to take part, this one not counted. */
+  get knownCount(): number {
+    return this.#known.size;
+  }
+
+  get(peer: PeerId): Neighbour | undefined {
+    return this.#followed.get(peer);
+  }
+
+  values(): Iterable<Neighbour> {
+    return this.#followed.values();
+  }
+
+  learnHolders(holders: readonly Holder[]): void {
+    for (const { peer } of holders) {
+      if (peer === this.#context.self || this.#known.has(peer)) continue;
+      if (this.#known.size >= KNOWN_MAX) this.#forgetOldest();
+      this.#known.set(peer, { notBeforeMs: Number.NEGATIVE_INFINITY });
+    }
+  }
+
+  /** Follows more holders while there are places, gives up on those that do not answer, exchanges the least useful. */
+  upkeep(nowMs: number): void {
+    for (const neighbour of this.#followed.values()) {
+      if (neighbour.state === 'live' || nowMs < neighbour.sinceMs + this.#context.limits.answerTimeoutMs)
+        continue;
+      this.#context.peers.failed(neighbour.peer, nowMs);
+      this.drop(neighbour.peer, nowMs, this.#context.limits.backOffMinMs);
+    }
+    this.#review(nowMs);
+    if (this.#followed.size >= this.#context.limits.neighboursTarget) return;
+    for (const peer of this.#candidates(nowMs)) {
+      if (this.#followed.size >= this.#context.limits.neighboursTarget) break;
+      this.#follow(peer, nowMs);
+    }
+  }
+
+  /** A follower is a likely source as well; this makes the mesh symmetric, so that who comes last is heard too. */
+  followBack(peer: PeerId, nowMs: number): void {
+    this.learnHolders([{ peer, zone: '', complete: false }]);
+    if (this.#followed.has(peer) || this.#followed.size >= this.#context.limits.neighboursMax) return;
+    if (this.#context.peers.isUsable(peer, nowMs)) this.#follow(peer, nowMs);
+  }
+
+  handleConnected(peer: PeerId, nowMs: number): void {
+    const neighbour = this.#followed.get(peer);
+    if (neighbour?.state === 'wanted') this.#ask(neighbour, nowMs);
+  }
+
+  /** The bitmap came; undefined when it was not asked for or is malformed. */
+  becomeLive(peer: PeerId, held: Uint8Array, nowMs: number): Neighbour | undefined {
+    const neighbour = this.#followed.get(peer);
+    const available = Bitmap.fromBytes(held, this.#chunkCount);
+    if (neighbour === undefined || neighbour.state === 'wanted' || available === undefined) return undefined;
+    neighbour.state = 'live';
+    neighbour.sinceMs = nowMs;
+    neighbour.available = available;
+    return neighbour;
+  }
+
+  /** Stops following; the peer is not followed again before `pauseMs` are over. */
+  drop(peer: PeerId, nowMs: number, pauseMs: number): void {
+    const neighbour = this.#followed.get(peer);
+    const known = this.#known.get(peer);
+    if (known !== undefined) known.notBeforeMs = nowMs + pauseMs;
+    if (neighbour === undefined) return;
+    this.#followed.delete(peer);
+    if (neighbour.state !== 'wanted') this.#context.send(peer, { kind: 'unfollow', key: this.#key });
+  }
+
+  /** The peer takes part no longer. */
+  forget(peer: PeerId): void {
+    this.#known.delete(peer);
+    this.#followed.delete(peer);
+  }
+
+  unfollowAll(): void {
+    for (const neighbour of this.#followed.values()) {
+      if (neighbour.state !== 'wanted')
+        this.#context.send(neighbour.peer, { kind: 'unfollow', key: this.#key });
+    }
+    this.#followed.clear();
+  }
+
+  #candidates(nowMs: number): PeerId[] {
+    const { peers, prng } = this.#context;
+    const usable: PeerId[] = [];
+    for (const [peer, known] of this.#known) {
+      if (this.#followed.has(peer) || nowMs < known.notBeforeMs || !peers.isUsable(peer, nowMs)) continue;
+      usable.push(peer);
+    }
+    prng.shuffle(usable);
+    // An open connection costs nothing more; a pull of many layers should not end up connected to everybody.
+    const connected = usable.filter((peer) => peers.isConnected(peer));
+    return [...connected, ...usable.filter((peer) => !peers.isConnected(peer))];
+  }
+
+  #follow(peer: PeerId, nowMs: number): void {
+    const neighbour: Neighbour = {
+      peer,
+      state: 'wanted',
+      sinceMs: nowMs,
+      available: new Bitmap(this.#chunkCount),
+      inFlight: 0,
+      window: FIRST_WINDOW,
+      pausedUntilMs: 0,
+      delivered: 0,
+    };
+    this.#followed.set(peer, neighbour);
+    if (this.#context.peers.reach(peer, nowMs)) this.#ask(neighbour, nowMs);
+  }
+
+  #ask(neighbour: Neighbour, nowMs: number): void {
+    neighbour.state = 'asked';
+    neighbour.sinceMs = nowMs;
+    this.#context.send(neighbour.peer, { kind: 'follow', key: this.#key, sizeBytes: this.#sizeBytes });
+  }
+
+  #review(nowMs: number): void {
+    const { neighboursTarget, neighbourReviewMs } = this.#context.limits;
+    if (nowMs < this.#reviewAtMs) return;
+    this.#reviewAtMs = nowMs + this.#context.prng.jitter(neighbourReviewMs, 20);
+    let worst: Neighbour | undefined;
+    for (const neighbour of this.#followed.values()) {
+      const isJudged = neighbour.state === 'live' && neighbour.inFlight === 0;
+      if (isJudged && nowMs - neighbour.sinceMs >= neighbourReviewMs * REVIEW_SHARE) {
+        if (worst === undefined || neighbour.delivered < worst.delivered) worst = neighbour;
+      }
+    }
+    const hasOthers = this.#known.size > this.#followed.size;
+    if (worst !== undefined && hasOthers && this.#followed.size >= neighboursTarget) {
+      this.drop(worst.peer, nowMs, neighbourReviewMs);
+    }
+    for (const neighbour of this.#followed.values()) neighbour.delivered = 0;
+  }
+
+  #forgetOldest(): void {
+    for (const peer of this.#known.keys()) {
+      if (this.#followed.has(peer)) continue;
+      this.#known.delete(peer);
+      return;
+    }
+  }
+}

@@ -1,0 +1,225 @@
+import type { BlobSwarm } from './blob-swarm.ts';
+import { chunkRunsOf, runsWithin } from './hash-runs.ts';
+import type { ChunkRun, PeerMessage } from './messages.ts';
+import type { OriginRun } from './origin-gate.ts';
+import type { SwarmContext } from './swarm-context.ts';
+
+type GrantedLeases = Extract<PeerMessage, { kind: 'directory' }>['leases'];
+
+export type OriginOutcome =
+  | { readonly ok: true }
+  | {
+      readonly ok: false;
+      /** How long the registry asked to wait, ms. */
+      readonly retryAfterMs?: number;
+      /** True when no later try of this node can succeed (401, 403, 404). */
+      readonly fatal: boolean;
+      readonly code: string;
+    };
+
+/** Runs read at once by a node that nobody shares with: one is always under way while the next is asked for. */
+const RUNS_ALONE = 2;
+const DRAW_INTERVAL_MS = 1_000;
+const PAUSE_MIN_MS = 500;
+const PAUSE_MAX_MS = 30_000;
+
+/** What this node reads of one blob at the origin: by lease, or by itself when distrust or loneliness demand it. */
+export class OriginReader {
+  readonly #context: SwarmContext;
+  readonly #blob: BlobSwarm;
+  /** The last announce brought no lease: the directory remembers the wish and will send one. */
+  isDry = false;
+  #isBarred = false;
+  #pausedUntilMs = Number.NEGATIVE_INFINITY;
+  #pauseMs = 0;
+  #drawAtMs = Number.NEGATIVE_INFINITY;
+  #draws = 0;
+
+  constructor(context: SwarmContext, blob: BlobSwarm) {
+    this.#context = context;
+    this.#blob = blob;
+  }
+
+  mayRead(nowMs: number): boolean {
+    if (!this.#blob.isPulling || this.#isBarred || nowMs < this.#pausedUntilMs) return false;
+    return this.#context.mayReadOrigin || this.#context.isAlone;
+  }
+
+  /** Whether more leases would be of use now; the node asks its blobs in the order in which they are wanted. */
+  wantsLeases(nowMs: number): boolean {
+    if (this.#blob.isOriginOnly || !this.mayRead(nowMs) || this.isDry) return false;
+    if (this.#context.gate.isAsking(this.#blob.keyId, nowMs)) return false;
+    const { ledger } = this.#blob;
+    return ledger.missingCount > ledger.reading.count && this.#placesLeft(nowMs) > 0;
+  }
+
+  /** How many leases the announce that is being written asks for. */
+  leasesToAsk(nowMs: number): number {
+    const { gate } = this.#context;
+    gate.ask(this.#blob.keyId, 0, nowMs);
+    if (!this.mayRead(nowMs)) return 0;
+    const count = this.#placesLeft(nowMs);
+    gate.ask(this.#blob.keyId, count, nowMs);
+    return count;
+  }
+
+  /** What is still to be read of the leases held. */
+  unreadRuns(): ChunkRun[] {
+    return chunkRunsOf(this.#blob.ledger.reading.toArray());
+  }
+
+  handleLeases(leases: GrantedLeases, nowMs: number): void {
+    const { gate, limits } = this.#context;
+    const wasAsking = gate.isAsking(this.#blob.keyId, nowMs);
+    gate.answered(this.#blob.keyId);
+    if (leases.length > 0) this.isDry = false;
+    else if (wasAsking) this.isDry = true;
+    for (const run of runsWithin(leases, this.#blob.ledger.chunkCount, limits.leasesPerNode)) {
+      if (run.chunkCount > limits.leaseChunksAlone || !gate.hasRoom || !this.mayRead(nowMs)) {
+        this.#blob.directories.returnLease(run, 0);
+      } else this.#startMissing(run);
+    }
+  }
+
+  handleChunk(chunk: number, _nowMs: number): void {
+    this.#pauseMs = 0;
+    const run = this.#context.gate.find(this.#blob.keyId, chunk);
+    if (run !== undefined && this.#blob.ledger.reading.has(chunk)) run.remaining--;
+    this.#blob.ledger.stopReading(chunk);
+  }
+
+  handleEnd(run: ChunkRun, outcome: OriginOutcome, nowMs: number): void {
+    const ended = this.#context.gate.runsOf(this.#blob.keyId).find((other) => isSameRun(other.run, run));
+    if (ended === undefined) return;
+    const isUnread = this.#release(ended);
+    if (outcome.ok && !isUnread) return;
+    const pauseMs = this.#failurePause(outcome);
+    this.#pausedUntilMs = nowMs + pauseMs;
+    if (!outcome.ok && outcome.fatal) this.#isBarred = true;
+    this.#context.note('originFailed', undefined, this.#blob.key, outcome.ok ? 'short' : outcome.code);
+    if (!this.#blob.isOriginOnly) this.#blob.directories.returnLease(run, Math.round(pauseMs));
+  }
+
+  tick(nowMs: number): void {
+    if (this.#blob.isOriginOnly) this.#readAlone(nowMs);
+    else if (this.#isCutOff(nowMs)) this.#drawForRun(nowMs);
+    else this.#draws = 0;
+  }
+
+  /** Nothing of the blob is wanted any longer. */
+  stop(_nowMs: number): void {
+    for (const run of this.#context.gate.runsOf(this.#blob.keyId)) {
+      this.#context.emit({ kind: 'cancelOrigin', key: this.#blob.key, run: run.run });
+      this.#release(run);
+    }
+    this.#context.gate.answered(this.#blob.keyId);
+  }
+
+  #placesLeft(nowMs: number): number {
+    const available = this.#context.gate.available(nowMs);
+    if (!this.#context.isAlone) return available;
+    const own = this.#context.gate.runsOf(this.#blob.keyId).filter((run) => run.remaining > 1).length;
+    return Math.min(available, Math.max(0, RUNS_ALONE - own));
+  }
+
+  /** Reads what of the run is neither held nor asked of a peer; returns the rest. */
+  #startMissing(run: ChunkRun): void {
+    const { ledger } = this.#blob;
+    const wanted: number[] = [];
+    const unwanted: number[] = [];
+    for (let chunk = run.firstChunk; chunk < run.firstChunk + run.chunkCount; chunk++) {
+      (ledger.isIdle(chunk) ? wanted : unwanted).push(chunk);
+    }
+    for (const part of chunkRunsOf(wanted)) this.#start(part);
+    for (const part of chunkRunsOf(unwanted)) this.#giveBack(part);
+  }
+
+  #giveBack(run: ChunkRun): void {
+    if (this.#blob.ledger.reading.has(run.firstChunk)) return;
+    this.#blob.directories.returnLease(run, 0);
+  }
+
+  #start(run: ChunkRun): void {
+    for (let chunk = run.firstChunk; chunk < run.firstChunk + run.chunkCount; chunk++) {
+      this.#blob.ledger.startReading(chunk);
+    }
+    this.#context.gate.start(this.#blob.key, this.#blob.keyId, run);
+    this.#context.emit({ kind: 'readOrigin', key: this.#blob.key, run });
+  }
+
+  /** Whether chunks of the run were left unread. */
+  #release(run: OriginRun): boolean {
+    this.#context.gate.end(run);
+    let isUnread = false;
+    for (let chunk = run.run.firstChunk; chunk < run.run.firstChunk + run.run.chunkCount; chunk++) {
+      if (!this.#blob.ledger.reading.has(chunk)) continue;
+      isUnread = true;
+      this.#blob.ledger.stopReading(chunk);
+    }
+    return isUnread;
+  }
+
+  #failurePause(outcome: OriginOutcome): number {
+    this.#pauseMs = Math.min(PAUSE_MAX_MS, Math.max(PAUSE_MIN_MS, this.#pauseMs * 2));
+    const askedMs = outcome.ok ? 0 : (outcome.retryAfterMs ?? 0);
+    return this.#context.prng.jitter(Math.min(PAUSE_MAX_MS, Math.max(askedMs, this.#pauseMs)), 20);
+  }
+
+  /** The bytes of the swarm proved wrong: everything comes from the origin, in order. */
+  #readAlone(nowMs: number): void {
+    while (this.mayRead(nowMs) && this.#context.gate.runsOf(this.#blob.keyId).length < RUNS_ALONE) {
+      const run = this.#nextRun(0, this.#context.limits.leaseChunksAlone);
+      if (run === undefined) return;
+      this.#start(run);
+    }
+  }
+
+  #isCutOff(nowMs: number): boolean {
+    const { lostSinceMs } = this.#blob.directories;
+    if (lostSinceMs === undefined || !this.mayRead(nowMs)) return false;
+    return nowMs - lostSinceMs >= this.#context.limits.directoryLostMs;
+  }
+
+  /**
+   * No directory can be reached. Each such node reads one run with probability 1/N in the first second, twice that in
+   * the next, and so on: what all of them read together stays near one copy.
+   */
+  #drawForRun(nowMs: number): void {
+    if (nowMs < this.#drawAtMs || !this.#context.gate.hasRoom) return;
+    this.#drawAtMs = nowMs + DRAW_INTERVAL_MS;
+    const memberCount = this.#context.peers.members.length + 1;
+    const odds = Math.min(memberCount, 2 ** Math.min(30, this.#draws++));
+    if (!this.#context.prng.chance(odds, memberCount)) return;
+    const { ledger } = this.#blob;
+    const from =
+      memberCount > this.#context.limits.smallSwarm ? this.#context.prng.below(ledger.chunkCount) : 0;
+    const run =
+      this.#nextRun(from, this.#context.limits.leaseChunks) ??
+      this.#nextRun(0, this.#context.limits.leaseChunks);
+    if (run !== undefined) this.#start(run);
+  }
+
+  #nextRun(from: number, countMax: number): ChunkRun | undefined {
+    const { ledger } = this.#blob;
+    for (
+      let chunk = ledger.held.firstMissing(from);
+      chunk < ledger.chunkCount;
+      chunk = ledger.held.firstMissing(chunk + 1)
+    ) {
+      if (!ledger.isIdle(chunk)) continue;
+      let chunkCount = 1;
+      while (
+        chunkCount < countMax &&
+        chunk + chunkCount < ledger.chunkCount &&
+        ledger.isIdle(chunk + chunkCount)
+      )
+        chunkCount++;
+      return { firstChunk: chunk, chunkCount };
+    }
+    return undefined;
+  }
+}
+
+function isSameRun(left: ChunkRun, right: ChunkRun): boolean {
+  return left.firstChunk === right.firstChunk && left.chunkCount === right.chunkCount;
+}

@@ -1,0 +1,159 @@
+import type { BanList } from './ban-list.ts';
+import type { SwarmLimits } from './limits.ts';
+import type { Action, PeerId } from './messages.ts';
+
+/** `idle`: no connection; `dialing`: the driver was asked for one; `connected`: hello passed. */
+type PeerState = 'idle' | 'dialing' | 'connected';
+
+interface Peer {
+  zone: string;
+  state: PeerState;
+  isMember: boolean;
+  dialDeadlineMs: number;
+  failures: number;
+  backOffMs: number;
+  backOffUntilMs: number;
+}
+
+/** Who there is, who is connected, and who is left alone for a while after failures. */
+export class PeerTable {
+  readonly #self: PeerId;
+  readonly #limits: SwarmLimits;
+  readonly #bans: BanList;
+  readonly #emit: (action: Action) => void;
+  readonly #peers = new Map<PeerId, Peer>();
+  #members: readonly PeerId[] = [];
+  #connected = 0;
+
+  constructor(options: { self: PeerId; limits: SwarmLimits; bans: BanList; emit: (action: Action) => void }) {
+    this.#self = options.self;
+    this.#limits = options.limits;
+    this.#bans = options.bans;
+    this.#emit = options.emit;
+  }
+
+  /** Members other than this node. */
+  get members(): readonly PeerId[] {
+    return this.#members;
+  }
+
+  get connectedCount(): number {
+    return this.#connected;
+  }
+
+  setMembers(members: readonly { readonly peer: PeerId; readonly zone: string }[]): void {
+    for (const peer of this.#peers.values()) peer.isMember = false;
+    for (const { peer: id, zone } of members) {
+      if (id === this.#self) continue;
+      const peer = this.#ensure(id);
+      peer.isMember = true;
+      peer.zone = zone;
+    }
+    for (const [id, peer] of this.#peers) if (!peer.isMember && peer.state === 'idle') this.#peers.delete(id);
+    this.#members = [...this.#peers].filter(([, peer]) => peer.isMember).map(([id]) => id);
+  }
+
+  zoneOf(id: PeerId): string {
+    return this.#peers.get(id)?.zone ?? '';
+  }
+
+  isConnected(id: PeerId): boolean {
+    return this.#peers.get(id)?.state === 'connected';
+  }
+
+  /** Whether talking to this peer may be tried now: a member (only those are dialled) or connected, neither banned nor backed off. */
+  isUsable(id: PeerId, nowMs: number): boolean {
+    const peer = this.#peers.get(id);
+    if (peer === undefined || this.#bans.isBanned(id, nowMs) || nowMs < peer.backOffUntilMs) return false;
+    return peer.state === 'connected' || peer.isMember;
+  }
+
+  /** Whether messages to this peer go out now; asks the driver to dial when it is usable but not connected. */
+  reach(id: PeerId, nowMs: number): boolean {
+    const peer = this.#peers.get(id);
+    if (peer === undefined || !this.isUsable(id, nowMs)) return false;
+    if (peer.state === 'idle') {
+      peer.state = 'dialing';
+      peer.dialDeadlineMs = nowMs + this.#limits.answerTimeoutMs;
+      this.#emit({ kind: 'dial', peer: id });
+    }
+    return peer.state === 'connected';
+  }
+
+  connected(id: PeerId, zone: string): void {
+    const peer = this.#ensure(id);
+    if (peer.state !== 'connected') this.#connected++;
+    peer.state = 'connected';
+    peer.zone = zone;
+    peer.backOffUntilMs = Number.NEGATIVE_INFINITY;
+  }
+
+  /** Whether a connection (not just a dial) was lost. */
+  disconnected(id: PeerId, nowMs: number): boolean {
+    const peer = this.#peers.get(id);
+    if (peer === undefined || peer.state === 'idle') return false;
+    const wasConnected = peer.state === 'connected';
+    if (wasConnected) this.#connected--;
+    peer.state = 'idle';
+    // A lost connection may be an accident and is tried again soon; a failed dial counts as a failure.
+    if (wasConnected) peer.backOffUntilMs = Math.max(peer.backOffUntilMs, nowMs + RECONNECT_PAUSE_MS);
+    else this.#backOff(peer, nowMs);
+    if (!peer.isMember) this.#peers.delete(id);
+    return wasConnected;
+  }
+
+  /** Dials that nobody answered, a bug or an overload of the driver: treated as failed. */
+  expireDials(nowMs: number): void {
+    for (const [id, peer] of this.#peers) {
+      if (peer.state === 'dialing' && nowMs >= peer.dialDeadlineMs) this.disconnected(id, nowMs);
+    }
+  }
+
+  /** Counts a failure; whether the peer is now backed off. */
+  failed(id: PeerId, nowMs: number): boolean {
+    const peer = this.#peers.get(id);
+    if (peer === undefined) return false;
+    peer.failures++;
+    if (peer.failures < this.#limits.failuresMax) return false;
+    this.#backOff(peer, nowMs);
+    return true;
+  }
+
+  succeeded(id: PeerId): void {
+    const peer = this.#peers.get(id);
+    if (peer === undefined) return;
+    peer.failures = 0;
+    peer.backOffMs = 0;
+  }
+
+  ban(id: PeerId, nowMs: number): void {
+    this.#bans.ban(id, nowMs);
+  }
+
+  #backOff(peer: Peer, nowMs: number): void {
+    const { backOffMinMs, backOffMaxMs } = this.#limits;
+    peer.failures = 0;
+    peer.backOffMs = Math.min(backOffMaxMs, Math.max(backOffMinMs, peer.backOffMs * 2));
+    peer.backOffUntilMs = nowMs + peer.backOffMs;
+  }
+
+  #ensure(id: PeerId): Peer {
+    let peer = this.#peers.get(id);
+    if (peer === undefined) {
+      peer = {
+        zone: '',
+        state: 'idle',
+        isMember: false,
+        dialDeadlineMs: 0,
+        failures: 0,
+        backOffMs: 0,
+        backOffUntilMs: Number.NEGATIVE_INFINITY,
+      };
+      this.#peers.set(id, peer);
+    }
+    return peer;
+  }
+}
+
+/** A restarted peer listens again after about this long, ms. */
+const RECONNECT_PAUSE_MS = 500;

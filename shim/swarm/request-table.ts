@@ -1,0 +1,146 @@
+import type { BlobKey } from '../base/blob-key.ts';
+import type { SwarmLimits } from './limits.ts';
+import type { PeerId } from './messages.ts';
+
+/**
+ * `live`: an answer is awaited. `late`: given up and cancelled, but a chunk that was on its way already is still welcome.
+ */
+export interface ChunkRequest {
+  readonly id: number;
+  readonly key: BlobKey;
+  readonly keyId: string;
+  readonly chunk: number;
+  readonly peer: PeerId;
+  readonly sentMs: number;
+  readonly deadlineMs: number;
+  /** A second request for a chunk that is under way elsewhere. */
+  readonly isHedge: boolean;
+  state: 'live' | 'late';
+  hasHedge: boolean;
+}
+
+/** Cancelled requests are remembered for late answers, oldest forgotten first. */
+const LATE_MAX = 64;
+/** Recent chunk times kept for percentiles. */
+const SAMPLES = 64;
+/** Without a sample a chunk may take this long, ms: 2 MiB at 2 Mbit/s. */
+const FIRST_TIMEOUT_MS = 10_000;
+
+/** Chunk requests of this node at its peers, over all blobs, and how long they usually take. */
+export class RequestTable {
+  readonly #limits: SwarmLimits;
+  readonly #requests = new Map<number, ChunkRequest>();
+  readonly #late: number[] = [];
+  readonly #samples = new Float64Array(SAMPLES);
+  #sampleCount = 0;
+  #p95Ms = 0;
+  #medianMs = 0;
+  #nextId = 1;
+  #live = 0;
+  #sent = 0;
+  #hedged = 0;
+  #gapMs = Number.POSITIVE_INFINITY;
+  #lastArrivalMs = Number.NEGATIVE_INFINITY;
+
+  constructor(limits: SwarmLimits) {
+    this.#limits = limits;
+  }
+
+  get live(): number {
+    return this.#live;
+  }
+
+  get medianMs(): number {
+    return this.#medianMs;
+  }
+
+  get hedgeDelayMs(): number {
+    return Math.max(this.#limits.hedgeFloorMs, this.#p95Ms);
+  }
+
+  get mayHedge(): boolean {
+    return (this.#hedged - 1) * 100 < this.#sent * this.#limits.hedgeBudgetPercent;
+  }
+
+  /** How many requests should be under way: a quarter second's worth of chunks at the present rate, within limits. */
+  get target(): number {
+    const { requestsStart, requestsMax, requestsAheadMs } = this.#limits;
+    return Math.min(requestsMax, Math.max(requestsStart, Math.ceil(requestsAheadMs / this.#gapMs)));
+  }
+
+  add(
+    what: { key: BlobKey; keyId: string; chunk: number; peer: PeerId; isHedge: boolean },
+    nowMs: number,
+  ): ChunkRequest {
+    const id = this.#nextId;
+    this.#nextId = (this.#nextId % 0xffffffff) + 1;
+    const deadlineMs = nowMs + this.#timeoutMs();
+    const request: ChunkRequest = {
+      ...what,
+      id,
+      sentMs: nowMs,
+      deadlineMs,
+      state: 'live',
+      hasHedge: what.isHedge,
+    };
+    this.#requests.set(id, request);
+    this.#live++;
+    this.#sent++;
+    if (what.isHedge) this.#hedged++;
+    return request;
+  }
+
+  get(id: number): ChunkRequest | undefined {
+    return this.#requests.get(id);
+  }
+
+  /** The request of this peer under this id, live or late. */
+  of(peer: PeerId, id: number): ChunkRequest | undefined {
+    const request = this.#requests.get(id);
+    return request?.peer === peer ? request : undefined;
+  }
+
+  values(): Iterable<ChunkRequest> {
+    return this.#requests.values();
+  }
+
+  remove(request: ChunkRequest): void {
+    if (!this.#requests.delete(request.id)) return;
+    if (request.state === 'live') this.#live--;
+  }
+
+  /** Gives a live request up but stays ready for its answer. */
+  makeLate(request: ChunkRequest): void {
+    if (request.state === 'late') return;
+    request.state = 'late';
+    this.#live--;
+    this.#late.push(request.id);
+    if (this.#late.length <= LATE_MAX) return;
+    const oldest = this.#late.shift();
+    if (oldest !== undefined && this.#requests.get(oldest)?.state === 'late') this.#requests.delete(oldest);
+  }
+
+  recordArrival(tookMs: number, nowMs: number): void {
+    this.#samples[this.#sampleCount % SAMPLES] = tookMs;
+    this.#sampleCount++;
+    if (this.#sampleCount < 8 || this.#sampleCount % 8 === 0) this.#updatePercentiles();
+    const gapMs = Math.max(0.01, nowMs - this.#lastArrivalMs);
+    if (gapMs !== Number.POSITIVE_INFINITY) {
+      this.#gapMs =
+        this.#gapMs === Number.POSITIVE_INFINITY ? gapMs : this.#gapMs + (gapMs - this.#gapMs) / 16;
+    }
+    this.#lastArrivalMs = nowMs;
+  }
+
+  #updatePercentiles(): void {
+    const sorted = this.#samples.slice(0, Math.min(SAMPLES, this.#sampleCount)).sort();
+    this.#p95Ms = sorted[Math.floor(sorted.length * 0.95)] ?? 0;
+    this.#medianMs = sorted[sorted.length >>> 1] ?? 0;
+  }
+
+  #timeoutMs(): number {
+    const { requestTimeoutMinMs, requestTimeoutMaxMs } = this.#limits;
+    if (this.#sampleCount === 0) return FIRST_TIMEOUT_MS;
+    return Math.min(requestTimeoutMaxMs, Math.max(requestTimeoutMinMs, 4 * this.#p95Ms));
+  }
+}

@@ -1,0 +1,86 @@
+import type { BlobKey } from '../base/blob-key.ts';
+import { BanList } from './ban-list.ts';
+import { type SwarmLimits, swarmLimits } from './limits.ts';
+import type { Action, PeerId, PeerMessage } from './messages.ts';
+import { OriginGate } from './origin-gate.ts';
+import { PeerTable } from './peer-table.ts';
+import { Prng } from './prng.ts';
+import { RequestTable } from './request-table.ts';
+import { UploadSlots } from './upload-slots.ts';
+
+/** What the parts of one node share. */
+export class SwarmContext {
+  readonly self: PeerId;
+  readonly zone: string;
+  readonly mayReadOrigin: boolean;
+  readonly limits: SwarmLimits;
+  readonly prng: Prng;
+  readonly bans: BanList;
+  readonly peers: PeerTable;
+  readonly requests: RequestTable;
+  readonly uploads: UploadSlots;
+  readonly gate: OriginGate;
+  /** Messages of this node to itself (it may be its own directory), delivered before the input that caused them ends. */
+  readonly toSelf: PeerMessage[] = [];
+  readonly #actions: Action[] = [];
+  #head = 0;
+
+  constructor(options: {
+    readonly self: PeerId;
+    readonly zone: string;
+    readonly seed: number;
+    readonly mayReadOrigin: boolean;
+    readonly limits?: Partial<SwarmLimits>;
+  }) {
+    this.self = options.self;
+    this.zone = options.zone;
+    this.mayReadOrigin = options.mayReadOrigin;
+    this.limits = swarmLimits(options.limits);
+    this.prng = new Prng(options.seed);
+    this.bans = new BanList(this.limits);
+    this.peers = new PeerTable({
+      self: this.self,
+      limits: this.limits,
+      bans: this.bans,
+      emit: (action) => this.emit(action),
+    });
+    this.requests = new RequestTable(this.limits);
+    this.uploads = new UploadSlots(this.limits);
+    this.gate = new OriginGate(this.limits);
+  }
+
+  /** No other member: nobody to wait for. */
+  get isAlone(): boolean {
+    return this.peers.members.length === 0;
+  }
+
+  emit(action: Action): void {
+    this.#actions.push(action);
+  }
+
+  /** Sends when connected (or to this node itself); else the message is dropped: all state is told again in time. */
+  send(peer: PeerId, message: PeerMessage): void {
+    if (peer === this.self) this.toSelf.push(message);
+    else if (this.peers.isConnected(peer)) this.#actions.push({ kind: 'send', peer, message });
+  }
+
+  note(event: string, peer: PeerId | undefined, key: BlobKey | undefined, detail = ''): void {
+    this.#actions.push({ kind: 'note', event, peer, key, detail });
+  }
+
+  /** A peer said what makes no sense: told to the log, and counted as a failure of that peer. */
+  faulty(peer: PeerId, key: BlobKey | undefined, detail: string): void {
+    this.note('malformed', peer, key, detail);
+  }
+
+  pollAction(): Action | undefined {
+    const action = this.#actions[this.#head];
+    if (action === undefined) return undefined;
+    this.#head++;
+    if (this.#head === this.#actions.length) {
+      this.#actions.length = 0;
+      this.#head = 0;
+    }
+    return action;
+  }
+}
