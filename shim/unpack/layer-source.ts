@@ -1,0 +1,85 @@
+import { createHash } from 'node:crypto';
+import * as fs from 'node:fs';
+import { type Digest, digestFromHex } from '../base/digest.ts';
+import { ErrorCode, nodeErrorCode, ShoalError } from '../base/errors.ts';
+import type { JobControl } from './control.ts';
+
+/** One read of the layer file, bytes: small enough to stay in a core's cache until it is inflated. */
+const READ_BYTES = 128 * 1024;
+
+/** Reads a layer file in order, never beyond the announced prefix, and hashes it. Two blocks exist, used in turn. */
+export class LayerSource {
+  readonly #fd: number;
+  readonly #path: string;
+  readonly #sizeBytes: number;
+  readonly #control: JobControl;
+  readonly #hash = createHash('sha256');
+  readonly #blocks = [Buffer.allocUnsafeSlow(READ_BYTES), Buffer.allocUnsafeSlow(READ_BYTES)];
+  #turn = 0;
+  #readBytes = 0;
+  #ahead: Buffer | undefined;
+
+  constructor(path: string, sizeBytes: number, control: JobControl) {
+    this.#path = path;
+    this.#sizeBytes = sizeBytes;
+    this.#control = control;
+    this.#fd = atFile(path, () => fs.openSync(path, 'r'));
+  }
+
+  /** The next block, or undefined at the end; blocks the thread until there is one. Valid until the next call but one. */
+  next(): Buffer | undefined {
+    if (this.#ahead === undefined) {
+      if (this.#readBytes === this.#sizeBytes) return undefined;
+      this.#control.waitBeyond(this.#readBytes);
+      this.readAhead();
+    }
+    const block = this.#ahead;
+    this.#ahead = undefined;
+    return block;
+  }
+
+  /** Reads the block that `next` will return, if that needs no waiting. */
+  readAhead(): void {
+    const mayReadBytes = Math.min(this.#control.prefixBytes, this.#sizeBytes) - this.#readBytes;
+    if (this.#ahead !== undefined || mayReadBytes <= 0) return;
+    const block = this.#blocks[this.#turn] as Buffer;
+    this.#turn = 1 - this.#turn;
+    const wanted = Math.min(mayReadBytes, block.length);
+    const gotBytes = atFile(this.#path, () => fs.readSync(this.#fd, block, 0, wanted, this.#readBytes));
+    if (gotBytes === 0) throw this.#wrongSize(this.#readBytes);
+    this.#readBytes += gotBytes;
+    this.#ahead = block.subarray(0, gotBytes);
+    this.#hash.update(this.#ahead);
+  }
+
+  /** The digest of all bytes. Call at the end. @throws SizeMismatch when the file goes on */
+  digest(): Digest {
+    const { size } = atFile(this.#path, () => fs.fstatSync(this.#fd));
+    if (size !== this.#sizeBytes) throw this.#wrongSize(size);
+    return digestFromHex(this.#hash.digest('hex'));
+  }
+
+  close(): void {
+    fs.closeSync(this.#fd);
+  }
+
+  #wrongSize(foundBytes: number): ShoalError {
+    return new ShoalError(
+      ErrorCode.SizeMismatch,
+      `Cannot unpack layer: its file has ${foundBytes} bytes, ${this.#sizeBytes} wanted`,
+      { facts: { foundBytes, wantedBytes: this.#sizeBytes } },
+    );
+  }
+}
+
+function atFile<Result>(path: string, call: () => Result): Result {
+  try {
+    return call();
+  } catch (error) {
+    const code = nodeErrorCode(error) ?? 'unknown error';
+    throw new ShoalError(ErrorCode.UnpackFailed, `Cannot read layer file "${path}": ${code}`, {
+      cause: error,
+      facts: { path, errno: code },
+    });
+  }
+}

@@ -1,0 +1,183 @@
+import { createHash } from 'node:crypto';
+import type { Compression } from '../base/descriptor.ts';
+import { digestFromHex } from '../base/digest.ts';
+import { ErrorCode, isShoalError, ShoalError } from '../base/errors.ts';
+import type { JobControl } from './control.ts';
+import {
+  createGzipInflater,
+  createPlainInflater,
+  createZstdInflater,
+  type Inflater,
+  type InflateStep,
+  type ZstdBackend,
+} from './inflate.ts';
+import { LayerSource } from './layer-source.ts';
+import { TarDecoder } from './tar-decoder.ts';
+import { TreeWriter } from './tree-writer.ts';
+import type { UnpackJob, UnpackResult } from './unpack-pool.ts';
+
+/** One piece of inflated tar, bytes. Two exist; with the window of inflate they stay in a core's second-level cache. */
+const OUTPUT_BYTES = 256 * 1024;
+
+/** Unpacks one layer on the calling thread, which it blocks: run it in a worker. @throws see `UnpackRun.result` */
+export async function unpackLayer(
+  job: UnpackJob,
+  control: JobControl,
+  zstd?: ZstdBackend,
+): Promise<UnpackResult> {
+  const source = new LayerSource(job.sourcePath, job.sizeBytes, control);
+  const pipeline = new LayerPipeline(job, control, source, zstd);
+  try {
+    return await pipeline.run();
+  } finally {
+    pipeline.close();
+    source.close();
+  }
+}
+
+class LayerPipeline {
+  readonly #job: UnpackJob;
+  readonly #control: JobControl;
+  readonly #source: LayerSource;
+  readonly #zstd: ZstdBackend | undefined;
+  readonly #tarHash = createHash('sha256');
+  readonly #writer: TreeWriter | undefined;
+  readonly #decoder: TarDecoder | undefined;
+  readonly #outputs = [Buffer.allocUnsafeSlow(OUTPUT_BYTES), Buffer.allocUnsafeSlow(OUTPUT_BYTES)];
+  #inflater: Inflater | undefined;
+  #tarBytes = 0;
+
+  constructor(job: UnpackJob, control: JobControl, source: LayerSource, zstd: ZstdBackend | undefined) {
+    this.#job = job;
+    this.#control = control;
+    this.#source = source;
+    this.#zstd = zstd;
+    if (job.mode === 'verify') return;
+    const checkpoint = (): void => this.#checkpoint();
+    this.#writer = new TreeWriter({ ...job, root: job.targetDirectory, mode: job.mode, checkpoint });
+    this.#decoder = new TarDecoder(this.#writer);
+  }
+
+  async run(): Promise<UnpackResult> {
+    try {
+      await this.#inflateAll();
+      this.#decoder?.finish();
+      this.#writer?.finish();
+    } catch (error) {
+      await this.#explain(error);
+    }
+    this.#checkDigests();
+    return {
+      unpackedBytes: this.#writer?.unpackedBytes ?? this.#tarBytes,
+      tarBytes: this.#tarBytes,
+      entries: this.#writer?.entries ?? 0,
+      impliedDirectories: this.#writer?.impliedDirectories() ?? [],
+    };
+  }
+
+  close(): void {
+    this.#writer?.close();
+    this.#inflater?.close();
+  }
+
+  /** While one output is inflated into, the one before is hashed and written; in between the next input is read. */
+  async #inflateAll(): Promise<void> {
+    let previous: Buffer | undefined;
+    let turn = 0;
+    for (let input = this.#nextInput(); input !== undefined; input = this.#nextInput()) {
+      this.#inflater ??= this.#inflaterFor(input);
+      let isFull = true;
+      for (let rest = input; rest.length > 0 || isFull; ) {
+        const output = this.#outputs[turn] as Buffer;
+        const pending = this.#startStep(this.#inflater, rest, output);
+        if (previous !== undefined) this.#consume(previous);
+        if (pending instanceof Promise) this.#source.readAhead();
+        const step = pending instanceof Promise ? await pending : pending;
+        rest = rest.subarray(step.consumedBytes);
+        isFull = step.producedBytes === output.length;
+        previous = step.producedBytes > 0 ? output.subarray(0, step.producedBytes) : undefined;
+        turn = 1 - turn;
+      }
+    }
+    if (previous !== undefined) this.#consume(previous);
+    this.#inflater?.finish();
+  }
+
+  #startStep(inflater: Inflater, input: Buffer, output: Buffer): Promise<InflateStep> | InflateStep {
+    return this.#control.hasSpareCore ? inflater.stepInPool(input, output) : inflater.step(input, output);
+  }
+
+  #nextInput(): Buffer | undefined {
+    this.#checkpoint();
+    const input = this.#source.next();
+    this.#checkpoint();
+    return input;
+  }
+
+  #consume(tar: Buffer): void {
+    this.#checkpoint();
+    this.#tarBytes += tar.length;
+    if (this.#tarBytes > this.#job.unpackedBytesMax)
+      throw new ShoalError(
+        ErrorCode.LimitExceeded,
+        `Cannot unpack layer: it inflates to more than ${this.#job.unpackedBytesMax} bytes`,
+      );
+    this.#tarHash.update(tar);
+    this.#decoder?.feed(tar);
+  }
+
+  #checkpoint(): void {
+    if (this.#control.isCancelled)
+      throw new ShoalError(ErrorCode.Cancelled, 'Cannot unpack layer: the caller gave up');
+  }
+
+  /** containerd looks at the first bytes, too, and takes what is neither gzip nor zstd for a plain tar. */
+  #inflaterFor(input: Buffer): Inflater {
+    const compression = this.#job.compression === 'none' ? 'none' : compressionOf(input);
+    if (compression === 'gzip') return createGzipInflater();
+    return compression === 'zstd' ? createZstdInflater(this.#zstd) : createPlainInflater();
+  }
+
+  /**
+   * A layer that does not decode may be a layer that was damaged on its way: that is decided by its digest, so the rest
+   * is read, too, before anything is said about its content.
+   */
+  async #explain(error: unknown): Promise<never> {
+    const isContent = isShoalError(
+      error,
+      ErrorCode.UnpackInvalid,
+      ErrorCode.UnpackUnsafe,
+      ErrorCode.LimitExceeded,
+    );
+    if (!isContent) throw error;
+    while (this.#nextInput() !== undefined);
+    this.#checkLayerDigest();
+    throw error;
+  }
+
+  #checkDigests(): void {
+    this.#checkLayerDigest();
+    const found = digestFromHex(this.#tarHash.digest('hex'));
+    if (found !== this.#job.diffId) throw mismatch('diff', found, this.#job.diffId);
+  }
+
+  #checkLayerDigest(): void {
+    const found = this.#source.digest();
+    if (found !== this.#job.digest) throw mismatch('layer', found, this.#job.digest);
+  }
+}
+
+function mismatch(which: 'layer' | 'diff', found: string, wanted: string): ShoalError {
+  const what = which === 'layer' ? 'its digest' : 'the digest of its tar';
+  return new ShoalError(ErrorCode.DigestMismatch, `Cannot unpack layer "${wanted}": ${what} is ${found}`, {
+    facts: { which, found, wanted },
+  });
+}
+
+/** By the first bytes (RFC 1952; RFC 8878, frames and skippable frames). */
+export function compressionOf(start: Buffer): Compression {
+  if (start[0] === 0x1f && start[1] === 0x8b && start[2] === 0x08) return 'gzip';
+  if (start.length < 4) return 'none';
+  const magic = start.readUInt32LE(0);
+  return magic === 0xfd2fb528 || (magic & 0xfffffff0) >>> 0 === 0x184d2a50 ? 'zstd' : 'none';
+}
