@@ -1,29 +1,81 @@
+import { randomInt } from 'node:crypto';
+import type { Server } from 'node:net';
 import { assert } from '../base/assert.ts';
 import { type BlobKey, blobKeyId } from '../base/blob-key.ts';
 import { ErrorCode, ShoalError } from '../base/errors.ts';
 import type { DiskCache } from '../cache/disk-cache.ts';
+import type { SwarmLimits } from '../swarm/limits.ts';
+import type { PeerId } from '../swarm/messages.ts';
+import { SwarmNode, type SwarmSnapshot } from '../swarm/swarm-node.ts';
 import { BlobFetch, type ChunkSource, type FetchHost } from './blob-fetch.ts';
+import { listenForPeers, type PeerListenOptions } from './listen-for-peers.ts';
+import type { MembershipSource } from './membership.ts';
 import { OriginOnlySource } from './origin-only-source.ts';
 import { OriginReads } from './origin-reads.ts';
+import { peerIdOf } from './peer-address.ts';
+import { type PeerTransport, plainTransport } from './peer-transport.ts';
 import { RateGate } from './rate-gate.ts';
+import { SwarmDriver, type SwarmDriverOptions } from './swarm-driver.ts';
 import type { ReadOrigin, Transfer, TransferEngine, TransferRequest } from './transfer.ts';
 import { newTransferCounters, type TransferCounters } from './transfer-counters.ts';
 import { DEFAULT_TRANSFER_LIMITS, type TransferLimits } from './transfer-limits.ts';
 import { Turnstile } from './turnstile.ts';
 
+export interface PeerOptions {
+  readonly listen: PeerListenOptions;
+  readonly members: MembershipSource;
+  /** How the other members name this node; default is the address it listens on. Must be the same everywhere. */
+  readonly self?: PeerId;
+  /** Default none. */
+  readonly zone?: string;
+  /** For the logs of peers; default is `self`. */
+  readonly nodeName?: string;
+  /** False for nodes that leave the origin to others as long as there are others. Default true. */
+  readonly mayReadOrigin?: boolean;
+  /** Refuse peers that connect from another address than their name has. Default true. */
+  readonly verifyAddress?: boolean;
+  /** Seeds the core's choices; default random. */
+  readonly seed?: number;
+  readonly swarmLimits?: Partial<SwarmLimits>;
+  readonly transport?: PeerTransport;
+  readonly onNote?: SwarmDriverOptions['onNote'];
+}
+
 export interface TransferEngineOptions {
+  /** Not closed by the engine. */
   readonly cache: DiskCache;
   readonly limits?: Partial<TransferLimits>;
+  /** Without it the engine reads from the origin alone. */
+  readonly peers?: PeerOptions;
 }
 
 /** A TransferEngine with what operators want to see of it. */
 export interface RunningTransferEngine extends TransferEngine {
   readonly counters: TransferCounters;
+  /** How peers name this node; undefined without peers. */
+  readonly self: PeerId | undefined;
+  /** What the swarm looks like from here; undefined without peers. */
+  swarmSnapshot(): SwarmSnapshot | undefined;
+  /** Blobs that are being fetched or held for a pull. */
+  readonly liveBlobs: number;
+  /** Open connections to peers, both directions. */
+  readonly connections: number;
 }
 
-/** Starts the engine. Its owner closes it, and after it the cache. */
+/** Starts the engine. Its owner closes it, and after it the cache. @throws ConfigInvalid, ListenFailed */
 export async function createTransferEngine(options: TransferEngineOptions): Promise<RunningTransferEngine> {
-  return new Engine(options);
+  const peers = options.peers;
+  if (peers === undefined) return new Engine(options, undefined);
+  const transport = peers.transport ?? plainTransport;
+  const { server, port } = await listenForPeers(transport, peers.listen);
+  const self = peers.self ?? peerIdOf(peers.listen.host, port);
+  return new Engine(options, { server, self, transport });
+}
+
+interface Listening {
+  readonly server: Server;
+  readonly self: PeerId;
+  readonly transport: PeerTransport;
 }
 
 class Engine implements RunningTransferEngine, FetchHost {
@@ -33,20 +85,39 @@ class Engine implements RunningTransferEngine, FetchHost {
   readonly throttle: RateGate;
   readonly downloads: Turnstile;
   readonly source: ChunkSource;
+  readonly self: PeerId | undefined;
+  readonly #driver: SwarmDriver | undefined;
+  readonly #uploadRate: RateGate;
   readonly #originRate: RateGate;
   readonly #fetches = new Map<string, BlobFetch>();
   /** Fetches that ended and may still touch the cache, by blob. */
   readonly #stopping = new Map<string, Promise<void>>();
   #closed = false;
 
-  constructor(options: TransferEngineOptions) {
+  constructor(options: TransferEngineOptions, listening: Listening | undefined) {
     this.cache = options.cache;
     this.limits = { ...DEFAULT_TRANSFER_LIMITS, ...options.limits };
     this.throttle = new RateGate(this.limits.localBytesPerSecond);
     this.downloads = new Turnstile(this.limits.downloadsMax);
     this.#originRate = new RateGate(this.limits.originBytesPerSecond);
     const reads = new OriginReads({ limits: this.limits, counters: this.counters, rate: this.#originRate });
-    this.source = new OriginOnlySource(reads);
+    this.#uploadRate = new RateGate(this.limits.uploadBytesPerSecond);
+    this.self = listening?.self;
+    this.#driver = options.peers && listening && this.#makeDriver(options.peers, listening, reads);
+    this.source = this.#driver ?? new OriginOnlySource(reads);
+    this.#driver?.open();
+  }
+
+  get liveBlobs(): number {
+    return this.#fetches.size;
+  }
+
+  get connections(): number {
+    return this.#driver?.connectionCount ?? 0;
+  }
+
+  swarmSnapshot(): SwarmSnapshot | undefined {
+    return this.#driver?.snapshot;
   }
 
   open(request: TransferRequest): Transfer {
@@ -89,7 +160,39 @@ class Engine implements RunningTransferEngine, FetchHost {
     for (const fetch of this.#fetches.values()) fetch.fail(reason);
     this.throttle.close();
     this.#originRate.close();
+    this.#uploadRate.close();
+    await this.#driver?.close();
     await Promise.all(this.#stopping.values());
+  }
+
+  #makeDriver(peers: PeerOptions, { server, self, transport }: Listening, reads: OriginReads): SwarmDriver {
+    const zone = peers.zone ?? '';
+    const node = new SwarmNode({
+      self,
+      zone,
+      seed: peers.seed ?? randomInt(2 ** 32),
+      mayReadOrigin: peers.mayReadOrigin ?? true,
+      ...(peers.swarmLimits && { limits: peers.swarmLimits }),
+    });
+    return new SwarmDriver({
+      node,
+      cache: this.cache,
+      reads,
+      upload: this.#uploadRate,
+      members: peers.members,
+      counters: this.counters,
+      links: {
+        self,
+        zone,
+        nodeName: peers.nodeName ?? self,
+        server,
+        verifyAddress: peers.verifyAddress ?? true,
+        transport,
+        dialTimeoutMs: this.limits.dialTimeoutMs,
+        connectionsMax: this.limits.connectionsMax,
+      },
+      onNote: peers.onNote ?? (() => undefined),
+    });
   }
 
   /** The next fetch of the blob begins after `work`, and after all that was to be waited for before. */

@@ -1,0 +1,92 @@
+import { CHUNK_SIZE_BYTES } from '../swarm/limits.ts';
+import { ByteReader, ByteWriter, protocolError } from './byte-codec.ts';
+
+/** Byte 4 of a frame. Numbers are the wire format of version 1; README.md has the table. */
+export const FrameType = {
+  hello: 1,
+  chunk: 2,
+  announce: 16,
+  directory: 17,
+  publish: 18,
+  returnLease: 19,
+  depart: 20,
+  follow: 21,
+  refuse: 22,
+  bitmap: 23,
+  have: 24,
+  unfollow: 25,
+  request: 26,
+  cancel: 27,
+  busy: 28,
+  gone: 29,
+} as const;
+
+/** Length (4) and type (1). */
+export const FRAME_HEAD_BYTES = 5;
+/** Request id (4) and chunk index (4). */
+export const CHUNK_HEAD_BYTES = 8;
+/** Largest payload of a control frame: 1024 hashes, the bitmap of a 1 TiB blob, and as much again. */
+export const CONTROL_BYTES_MAX = 256 * 1024;
+/** A stranger may make us keep no more than this. */
+export const HELLO_BYTES_MAX = 2048;
+
+const MAGIC = 'SHOAL';
+export const PROTOCOL_VERSION_MIN = 1;
+export const PROTOCOL_VERSION_MAX = 1;
+
+export interface Hello {
+  readonly versionMin: number;
+  readonly versionMax: number;
+  /** Where the sender can be dialled. */
+  readonly self: string;
+  readonly zone: string;
+  readonly nodeName: string;
+  /** Shows who the sender is; empty in version 1. */
+  readonly proof: Uint8Array;
+}
+
+export function encodeHello(hello: Hello): Buffer {
+  const writer = new ByteWriter();
+  writer.u32(0).u8(FrameType.hello).raw(Buffer.from(MAGIC)).u8(hello.versionMin).u8(hello.versionMax);
+  writer.string(hello.self).string(hello.zone).string(hello.nodeName);
+  writer.u16(hello.proof.length).raw(hello.proof);
+  writer.patchU32(0, writer.length - FRAME_HEAD_BYTES);
+  return writer.finish();
+}
+
+/** @throws PeerProtocol */
+export function parseHello(payload: Buffer): Hello {
+  const reader = new ByteReader(payload);
+  if (Buffer.from(reader.raw(MAGIC.length)).toString('latin1') !== MAGIC)
+    throw protocolError('it does not speak this protocol');
+  const hello = {
+    versionMin: reader.u8(),
+    versionMax: reader.u8(),
+    self: reader.string(),
+    zone: reader.string(),
+    nodeName: reader.string(),
+    proof: reader.raw(reader.u16()),
+  };
+  // What a later version adds at the end is not ours to understand.
+  return hello;
+}
+
+/** The highest version that both sides speak. @throws PeerProtocol */
+export function agreeOnVersion(theirs: Hello): number {
+  const version = Math.min(PROTOCOL_VERSION_MAX, theirs.versionMax);
+  if (version < Math.max(PROTOCOL_VERSION_MIN, theirs.versionMin))
+    throw protocolError(`it speaks versions ${theirs.versionMin} to ${theirs.versionMax} of the protocol`);
+  return version;
+}
+
+/** What precedes the bytes of a chunk on the wire. */
+export function encodeChunkHead(requestId: number, chunk: number, lengthBytes: number): Buffer {
+  const head = Buffer.allocUnsafe(FRAME_HEAD_BYTES + CHUNK_HEAD_BYTES);
+  head.writeUInt32BE(CHUNK_HEAD_BYTES + lengthBytes, 0);
+  head.writeUInt8(FrameType.chunk, 4);
+  head.writeUInt32BE(requestId, 5);
+  head.writeUInt32BE(chunk, 9);
+  return head;
+}
+
+export const CHUNK_PAYLOAD_BYTES_MAX = CHUNK_HEAD_BYTES + CHUNK_SIZE_BYTES;

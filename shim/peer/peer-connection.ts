@@ -1,0 +1,176 @@
+import type { Socket } from 'node:net';
+import { ErrorCode, isShoalError, nodeErrorCode, ShoalError } from '../base/errors.ts';
+import type { PeerMessage } from '../swarm/messages.ts';
+import { protocolError } from './byte-codec.ts';
+import type { ChunkBufferPool } from './chunk-buffer-pool.ts';
+import { agreeOnVersion, encodeChunkHead, encodeHello, FrameType, type Hello, parseHello } from './frame.ts';
+import { type ChunkTarget, type FrameHandler, FrameReader } from './frame-reader.ts';
+import { encodeMessage, parseMessage } from './message-codec.ts';
+import type { PeerTransport } from './peer-transport.ts';
+
+/** Unsent bytes at which a peer counts as not reading: all upload slots filled for it, and control traffic. */
+const UNSENT_BYTES_MAX = 32 * 1024 * 1024;
+/** Longest time for one chunk to leave; as long as the asking side waits for one. */
+const SEND_TIMEOUT_MS = 30_000;
+
+/** What the owner of a connection does with what comes in. Errors thrown here end the connection. */
+export interface ConnectionEvents {
+  onHello(connection: PeerConnection, hello: Hello): void;
+  onMessage(connection: PeerConnection, message: PeerMessage): void;
+  onChunk(
+    connection: PeerConnection,
+    requestId: number,
+    chunk: number,
+    lengthBytes: number,
+  ): ChunkTarget | undefined;
+  /** Called once, also when the dial failed. */
+  onClose(connection: PeerConnection, error: ShoalError): void;
+}
+
+interface ConnectionOptions {
+  readonly own: Hello;
+  readonly events: ConnectionEvents;
+  /** While it is full the connection does not read. */
+  readonly pool: ChunkBufferPool;
+  /** Dial and hello together take no longer. */
+  readonly helloTimeoutMs: number;
+}
+
+/** One TCP connection between two peers, from hello to close. */
+export class PeerConnection implements FrameHandler {
+  /** We opened it: bytes of chunks come in on such connections without being copied. */
+  readonly dialled: boolean;
+  /** What the other side said of itself. */
+  hello: Hello | undefined;
+  readonly #events: ConnectionEvents;
+  readonly #pool: ChunkBufferPool;
+  readonly #reader = new FrameReader(this);
+  readonly #helloTimer: NodeJS.Timeout;
+  readonly #socket: Socket;
+  #reason: ShoalError | undefined;
+  #closed = false;
+
+  static dial(
+    transport: PeerTransport,
+    host: string,
+    port: number,
+    options: ConnectionOptions,
+  ): PeerConnection {
+    return new PeerConnection(options, true, (connection) =>
+      transport.connect({
+        host,
+        port,
+        nextBuffer: () => connection.#reader.nextBuffer(),
+        onRead: (bytes) => connection.#read(bytes),
+      }),
+    );
+  }
+
+  static accept(socket: Socket, options: ConnectionOptions): PeerConnection {
+    return new PeerConnection(options, false, (connection) =>
+      socket.on('data', (bytes: Buffer) => {
+        if (!connection.#read(bytes)) socket.pause();
+      }),
+    );
+  }
+
+  private constructor(
+    options: ConnectionOptions,
+    dialled: boolean,
+    makeSocket: (connection: PeerConnection) => Socket,
+  ) {
+    this.dialled = dialled;
+    this.#events = options.events;
+    this.#pool = options.pool;
+    this.#socket = makeSocket(this);
+    this.#helloTimer = setTimeout(
+      () => this.close(unavailable(`no hello within ${options.helloTimeoutMs} ms`)),
+      options.helloTimeoutMs,
+    );
+    this.#socket.on('error', (error) => {
+      this.#reason ??= unavailable(nodeErrorCode(error) ?? 'the connection broke');
+    });
+    this.#socket.on('close', () => this.#onClose());
+    this.#socket.write(encodeHello(options.own));
+  }
+
+  get remoteAddress(): string | undefined {
+    return this.#socket.remoteAddress;
+  }
+
+  get isClosed(): boolean {
+    return this.#closed || this.#reason !== undefined;
+  }
+
+  send(message: PeerMessage): void {
+    if (this.isClosed) return;
+    if (this.#socket.writableLength > UNSENT_BYTES_MAX) this.close(unavailable('it does not read'));
+    else this.#socket.write(encodeMessage(message));
+  }
+
+  /** Resolves when the bytes have left and the buffer may be used again; true when they were sent. */
+  sendChunk(requestId: number, chunk: number, bytes: Buffer): Promise<boolean> {
+    if (this.isClosed) return Promise.resolve(false);
+    return new Promise((resolve) => {
+      const timer = setTimeout(() => this.close(unavailable('it does not read')), SEND_TIMEOUT_MS);
+      this.#socket.cork();
+      this.#socket.write(encodeChunkHead(requestId, chunk, bytes.length));
+      this.#socket.write(bytes, (error) => {
+        clearTimeout(timer);
+        resolve(error === null || error === undefined);
+      });
+      this.#socket.uncork();
+    });
+  }
+
+  close(reason: ShoalError): void {
+    this.#reason ??= reason;
+    this.#socket.destroy();
+  }
+
+  onControl(type: number, payload: Buffer): void {
+    if (this.hello !== undefined) {
+      this.#events.onMessage(this, parseMessage(type, payload));
+      return;
+    }
+    if (type !== FrameType.hello) throw protocolError('it does not begin with a hello');
+    const hello = parseHello(payload);
+    agreeOnVersion(hello);
+    clearTimeout(this.#helloTimer);
+    this.hello = hello;
+    this.#events.onHello(this, hello);
+  }
+
+  onChunk(requestId: number, chunk: number, lengthBytes: number): ChunkTarget | undefined {
+    return this.#events.onChunk(this, requestId, chunk, lengthBytes);
+  }
+
+  /** Gives false when reading should pause; it goes on by itself. */
+  #read(bytes: Buffer): boolean {
+    if (this.isClosed) return true;
+    try {
+      this.#reader.feed(bytes);
+    } catch (error) {
+      if (!isShoalError(error)) throw error;
+      this.close(error);
+      return true;
+    }
+    if (this.#reader.openTarget !== undefined || !this.#pool.isFull) return true;
+    this.#pool.whenFree(() => {
+      if (!this.isClosed) this.#socket.resume();
+    });
+    return false;
+  }
+
+  #onClose(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    clearTimeout(this.#helloTimer);
+    this.#reader.openTarget?.broken();
+    this.#events.onClose(this, this.#reason ?? unavailable('it hung up'));
+  }
+}
+
+export function unavailable(state: string): ShoalError {
+  return new ShoalError(ErrorCode.PeerUnavailable, `Cannot use peer: ${state}`, { retriable: true });
+}

@@ -1,0 +1,220 @@
+import type { Server, Socket } from 'node:net';
+import { ErrorCode, type ShoalError } from '../base/errors.ts';
+import type { PeerId, PeerMessage } from '../swarm/messages.ts';
+import { protocolError } from './byte-codec.ts';
+import type { ChunkBufferPool } from './chunk-buffer-pool.ts';
+import { type Hello, PROTOCOL_VERSION_MAX, PROTOCOL_VERSION_MIN } from './frame.ts';
+import type { ChunkTarget } from './frame-reader.ts';
+import { isPeerId } from './message-codec.ts';
+import { speaksFor, splitPeerId } from './peer-address.ts';
+import { type ConnectionEvents, PeerConnection, unavailable } from './peer-connection.ts';
+import type { PeerTransport } from './peer-transport.ts';
+import type { TransferCounters } from './transfer-counters.ts';
+
+/** What came in over all links, one peer at a time. */
+export interface LinkEvents {
+  onConnected(peer: PeerId, zone: string): void;
+  onDisconnected(peer: PeerId, reason: ShoalError): void;
+  onMessage(peer: PeerId, message: PeerMessage): void;
+  onChunk(peer: PeerId, requestId: number, chunk: number, lengthBytes: number): ChunkTarget | undefined;
+}
+
+export interface PeerLinksOptions {
+  readonly self: PeerId;
+  readonly zone: string;
+  readonly nodeName: string;
+  /** Listening already, see `listenForPeers`; closed together with the links. */
+  readonly server: Server;
+  /** A peer must connect from the address that its name has. */
+  readonly verifyAddress: boolean;
+  readonly transport: PeerTransport;
+  readonly pool: ChunkBufferPool;
+  readonly counters: TransferCounters;
+  readonly dialTimeoutMs: number;
+  readonly connectionsMax: number;
+  readonly events: LinkEvents;
+}
+
+/**
+ * A peer that we can talk to: one connection, or one in each direction. Messages go over the one we dialled, chunks
+ * over the one they dialled, so that chunks always arrive on connections whose reads need no copying.
+ */
+interface Link {
+  readonly peer: PeerId;
+  dialled: PeerConnection | undefined;
+  accepted: PeerConnection | undefined;
+}
+
+/** All connections of this node, by peer. */
+export class PeerLinks {
+  readonly #options: PeerLinksOptions;
+  readonly #links = new Map<PeerId, Link>();
+  /** Dials that have not been answered with a hello. */
+  readonly #dials = new Map<PeerId, PeerConnection>();
+  readonly #connections = new Set<PeerConnection>();
+  readonly #own: Hello;
+  #closing = false;
+
+  constructor(options: PeerLinksOptions) {
+    this.#options = options;
+    this.#own = {
+      versionMin: PROTOCOL_VERSION_MIN,
+      versionMax: PROTOCOL_VERSION_MAX,
+      self: options.self,
+      zone: options.zone,
+      nodeName: options.nodeName,
+      proof: new Uint8Array(0),
+    };
+    options.server.on('connection', (socket) => this.#accept(socket));
+  }
+
+  get connectionCount(): number {
+    return this.#connections.size;
+  }
+
+  dial(peer: PeerId): void {
+    const link = this.#links.get(peer);
+    if (this.#closing || this.#dials.has(peer) || link?.dialled !== undefined) return;
+    const address = splitPeerId(peer);
+    if (address === undefined || peer === this.#options.self || this.#isFull()) {
+      this.#options.events.onDisconnected(peer, unavailable('it cannot be dialled'));
+      return;
+    }
+    this.#options.counters.dials += 1;
+    const connection = PeerConnection.dial(
+      this.#options.transport,
+      address.host,
+      address.port,
+      this.#connectionOptions(this.#dialEvents(peer)),
+    );
+    this.#connections.add(connection);
+    this.#dials.set(peer, connection);
+  }
+
+  /** False when there is no connection to the peer. */
+  send(peer: PeerId, message: PeerMessage): boolean {
+    const link = this.#links.get(peer);
+    if (link === undefined) return false;
+    // The answer comes back on the connection that is asked on, and only those we dialled read without copying.
+    if (message.kind === 'request' && link.dialled === undefined) this.dial(peer);
+    (link.dialled ?? link.accepted)?.send(message);
+    return true;
+  }
+
+  async sendChunk(peer: PeerId, requestId: number, chunk: number, bytes: Buffer): Promise<boolean> {
+    const link = this.#links.get(peer);
+    const connection = link?.accepted ?? link?.dialled;
+    return (await connection?.sendChunk(requestId, chunk, bytes)) ?? false;
+  }
+
+  /** Closes all connections to the peer; `onDisconnected` is not called for it. */
+  hangUp(peer: PeerId, reason: ShoalError): void {
+    const link = this.#links.get(peer);
+    this.#links.delete(peer);
+    this.#dials.get(peer)?.close(reason);
+    this.#dials.delete(peer);
+    link?.dialled?.close(reason);
+    link?.accepted?.close(reason);
+  }
+
+  async close(): Promise<void> {
+    this.#closing = true;
+    for (const connection of this.#connections) connection.close(unavailable('this node is shutting down'));
+    await new Promise<void>((resolve) => this.#options.server.close(() => resolve()));
+  }
+
+  #isFull(): boolean {
+    return this.#connections.size >= this.#options.connectionsMax;
+  }
+
+  #connectionOptions(events: ConnectionEvents) {
+    const { pool, dialTimeoutMs } = this.#options;
+    return { own: this.#own, events, pool, helloTimeoutMs: dialTimeoutMs };
+  }
+
+  #accept(socket: Socket): void {
+    if (this.#closing || this.#isFull()) {
+      socket.destroy();
+      return;
+    }
+    this.#connections.add(PeerConnection.accept(socket, this.#connectionOptions(this.#acceptEvents())));
+  }
+
+  #dialEvents(peer: PeerId): ConnectionEvents {
+    return {
+      ...this.#sharedEvents(),
+      onHello: (connection, hello) => {
+        if (hello.self !== peer) throw protocolError('another peer answers at its address');
+        if (this.#dials.get(peer) === connection) this.#dials.delete(peer);
+        this.#attach(peer, connection);
+      },
+      onClose: (connection, error) => {
+        const isDial = this.#dials.get(peer) === connection;
+        if (isDial) {
+          this.#dials.delete(peer);
+          this.#options.counters.dialErrors += 1;
+        }
+        this.#detach(connection, error);
+        // A second connection that cannot be had changes nothing about the first one.
+        if (isDial && !this.#links.has(peer)) this.#options.events.onDisconnected(peer, error);
+      },
+    };
+  }
+
+  #acceptEvents(): ConnectionEvents {
+    return {
+      ...this.#sharedEvents(),
+      onHello: (connection, hello) => {
+        if (!isPeerId(hello.self) || hello.self === this.#options.self)
+          throw protocolError('its name is not a peer’s');
+        if (this.#options.verifyAddress && !speaksFor(connection.remoteAddress, hello.self))
+          throw protocolError('it connects from another address than it names');
+        this.#attach(hello.self, connection);
+      },
+      onClose: (connection, error) => this.#detach(connection, error),
+    };
+  }
+
+  #sharedEvents() {
+    const { events } = this.#options;
+    return {
+      onMessage: (connection: PeerConnection, message: PeerMessage) => {
+        const peer = this.#peerOf(connection);
+        if (peer !== undefined) events.onMessage(peer, message);
+      },
+      onChunk: (connection: PeerConnection, requestId: number, chunk: number, lengthBytes: number) => {
+        const peer = this.#peerOf(connection);
+        return peer === undefined ? undefined : events.onChunk(peer, requestId, chunk, lengthBytes);
+      },
+    };
+  }
+
+  #attach(peer: PeerId, connection: PeerConnection): void {
+    const known = this.#links.get(peer);
+    const link = known ?? { peer, dialled: undefined, accepted: undefined };
+    const side = connection.dialled ? 'dialled' : 'accepted';
+    const before = link[side];
+    link[side] = connection;
+    this.#links.set(peer, link);
+    // A peer that restarted connects again before its old connection is known to be dead.
+    before?.close(unavailable('it connected again'));
+    if (known === undefined) this.#options.events.onConnected(peer, connection.hello?.zone ?? '');
+  }
+
+  /** The end of one connection ends the link: what was under way on it is lost, and the core must know. */
+  #detach(connection: PeerConnection, error: ShoalError): void {
+    this.#connections.delete(connection);
+    if (error.code === ErrorCode.PeerProtocol) this.#options.counters.protocolErrors += 1;
+    const peer = this.#peerOf(connection);
+    if (peer === undefined) return;
+    this.hangUp(peer, error);
+    this.#options.events.onDisconnected(peer, error);
+  }
+
+  #peerOf(connection: PeerConnection): PeerId | undefined {
+    const peer = connection.hello?.self;
+    if (peer === undefined) return undefined;
+    const link = this.#links.get(peer);
+    return link?.dialled === connection || link?.accepted === connection ? peer : undefined;
+  }
+}

@@ -1,0 +1,396 @@
+import { unreachable } from '../base/assert.ts';
+import { type BlobKey, blobKeyId } from '../base/blob-key.ts';
+import { ErrorCode, isShoalError, ShoalError } from '../base/errors.ts';
+import { type CachedBlob, ChunkState } from '../cache/cached-blob.ts';
+import type { DiskCache } from '../cache/disk-cache.ts';
+import { Bitmap } from '../swarm/bitmap.ts';
+import type { Action, ChunkRun, HashRun, PeerId } from '../swarm/messages.ts';
+import type { Member, OriginOutcome, SwarmNode, SwarmSnapshot } from '../swarm/swarm-node.ts';
+import { type ArrivalOutcome, ArrivingChunk } from './arriving-chunk.ts';
+import type { BlobFetch, ChunkSource } from './blob-fetch.ts';
+import { protocolError } from './byte-codec.ts';
+import { ChunkBufferPool } from './chunk-buffer-pool.ts';
+import type { ChunkTarget } from './frame-reader.ts';
+import type { MembershipSource } from './membership.ts';
+import { isOriginFatal, type OriginReads } from './origin-reads.ts';
+import { unavailable } from './peer-connection.ts';
+import { PeerLinks, type PeerLinksOptions } from './peer-links.ts';
+import type { RateGate } from './rate-gate.ts';
+import type { TransferCounters } from './transfer-counters.ts';
+
+/** Actions carried out before other work of the process gets its turn. */
+const ACTIONS_PER_TURN = 256;
+/** Chunk buffers (64 MiB): chunks that arrive, are being written, or are being sent. */
+const CHUNK_BUFFERS_MAX = 32;
+/** Shortest sleep: timers are not exact below it, and the core must not spin. */
+const SLEEP_MIN_MS = 1;
+
+export interface SwarmDriverOptions {
+  readonly node: SwarmNode;
+  readonly cache: DiskCache;
+  readonly reads: OriginReads;
+  readonly upload: RateGate;
+  readonly members: MembershipSource;
+  readonly counters: TransferCounters;
+  readonly links: Omit<PeerLinksOptions, 'events' | 'pool' | 'counters'>;
+  /** For logs: what the core remarked. */
+  readonly onNote: (note: Extract<Action, { kind: 'note' }>) => void;
+}
+
+/** The I/O around a SwarmNode: sockets, timers, the cache file and reads at the origin. */
+export class SwarmDriver implements ChunkSource {
+  readonly #options: SwarmDriverOptions;
+  readonly #node: SwarmNode;
+  readonly #cache: DiskCache;
+  readonly #counters: TransferCounters;
+  readonly #pool: ChunkBufferPool;
+  readonly #links: PeerLinks;
+  readonly #fetches = new Map<string, BlobFetch>();
+  /** Writes and origin reads of a fetch that have not ended. */
+  readonly #work = new Map<BlobFetch, Set<Promise<void>>>();
+  readonly #originRuns = new Map<string, AbortController>();
+  readonly #serving = new Map<string, { cancelled: boolean }>();
+  /** Blobs whose next fetch continues in the core what the distrusted one left. */
+  readonly #distrusted = new Set<string>();
+  readonly #stopWatchingCache: () => void;
+  #timer: NodeJS.Timeout | undefined;
+  #draining = false;
+  #closed = false;
+
+  constructor(options: SwarmDriverOptions) {
+    this.#options = options;
+    this.#node = options.node;
+    this.#cache = options.cache;
+    this.#counters = options.counters;
+    this.#pool = new ChunkBufferPool(options.cache.chunkSizeBytes, CHUNK_BUFFERS_MAX);
+    this.#links = new PeerLinks({
+      ...options.links,
+      pool: this.#pool,
+      counters: options.counters,
+      events: {
+        onConnected: (peer, zone) =>
+          this.#input((nowMs) => this.#node.handleConnected(peer, { zone }, nowMs)),
+        onDisconnected: (peer, reason) =>
+          this.#input((nowMs) => this.#node.handleDisconnected(peer, reason.message, nowMs)),
+        onMessage: (peer, message) => this.#input((nowMs) => this.#node.handleMessage(peer, message, nowMs)),
+        onChunk: (...chunk) => this.#expectChunk(...chunk),
+      },
+    });
+    this.#stopWatchingCache = this.#cache.onDrop((key) => this.#onDropped(key));
+  }
+
+  get snapshot(): SwarmSnapshot {
+    return this.#node.snapshot();
+  }
+
+  get connectionCount(): number {
+    return this.#links.connectionCount;
+  }
+
+  /** Offers what the cache holds, and learns who takes part. */
+  open(): void {
+    for (const blob of this.#cache.blobs()) if (blob.frozen) this.confirmed(blob);
+    this.#options.members.start((members) => this.#setMembers(members));
+  }
+
+  async close(): Promise<void> {
+    this.#closed = true;
+    this.#options.members.close();
+    this.#stopWatchingCache();
+    clearTimeout(this.#timer);
+    for (const run of this.#originRuns.values()) run.abort();
+    await this.#links.close();
+  }
+
+  start(fetch: BlobFetch): void {
+    const id = blobKeyId(fetch.key);
+    this.#fetches.set(id, fetch);
+    this.#work.set(fetch, new Set());
+    this.#distrusted.delete(id);
+    const { key, sizeBytes, blob } = fetch;
+    const held = new Bitmap(blob.chunkCount);
+    for (let chunk = 0; chunk < blob.chunkCount; chunk++)
+      if (blob.stateOf(chunk) === ChunkState.Verified) held.add(chunk);
+    const hashes = hashRunsOf(blob, (chunk) => held.has(chunk));
+    this.#input((nowMs) => {
+      this.#node.join({ key, sizeBytes, held, hashes }, nowMs);
+      if (fetch.originOnly) this.#node.distrust(key, nowMs);
+    });
+  }
+
+  async stop(fetch: BlobFetch): Promise<void> {
+    const id = blobKeyId(fetch.key);
+    const started = this.#fetches.get(id) === fetch;
+    if (started) this.#fetches.delete(id);
+    await Promise.all(this.#work.get(fetch) ?? []);
+    this.#work.delete(fetch);
+    const blob = this.#cache.get(fetch.key);
+    const keepsServing = blob?.frozen === true && blob.complete;
+    if (started && !keepsServing && !this.#distrusted.has(id) && !this.#closed)
+      this.#input((nowMs) => this.#node.leave(fetch.key, nowMs));
+  }
+
+  consumerAt(fetch: BlobFetch, offsetBytes: number): void {
+    if (this.#fetches.get(blobKeyId(fetch.key)) !== fetch) return;
+    this.#input((nowMs) => this.#node.setConsumer(fetch.key, offsetBytes, nowMs));
+  }
+
+  confirmed(blob: CachedBlob): void {
+    if (!blob.complete || blob.sizeBytes === 0) return;
+    const { key, sizeBytes } = blob;
+    const hashes = hashRunsOf(blob, () => true);
+    this.#input((nowMs) => this.#node.seed({ key, sizeBytes, hashes }, nowMs));
+  }
+
+  distrusted(key: BlobKey): void {
+    this.#distrusted.add(blobKeyId(key));
+  }
+
+  #setMembers(members: readonly Member[]): void {
+    this.#input((nowMs) => this.#node.handleMembers(members, nowMs));
+  }
+
+  #onDropped(key: BlobKey): void {
+    const id = blobKeyId(key);
+    if (this.#fetches.has(id) || this.#distrusted.has(id)) return;
+    this.#input((nowMs) => this.#node.leave(key, nowMs));
+  }
+
+  /** Gives the core one input and carries out what it asks for. Inputs that come up meanwhile only add to that. */
+  #input(give: (nowMs: number) => void): void {
+    if (this.#closed) return;
+    give(performance.now());
+    if (!this.#draining) this.#drain();
+  }
+
+  #drain(): void {
+    this.#draining = true;
+    try {
+      for (let count = 0; count < ACTIONS_PER_TURN; count++) {
+        const action = this.#node.pollAction();
+        if (action === undefined) {
+          this.#schedule();
+          return;
+        }
+        this.#carryOut(action);
+      }
+    } finally {
+      this.#draining = false;
+    }
+    setImmediate(() => {
+      if (!this.#closed && !this.#draining) this.#drain();
+    });
+  }
+
+  #schedule(): void {
+    clearTimeout(this.#timer);
+    const atMs = this.#node.nextWakeupMs();
+    if (atMs === undefined) return;
+    const delayMs = Math.max(SLEEP_MIN_MS, Math.ceil(atMs - performance.now()));
+    this.#timer = setTimeout(() => this.#input((nowMs) => this.#node.handleTimeout(nowMs)), delayMs);
+  }
+
+  #carryOut(action: Action): void {
+    switch (action.kind) {
+      case 'dial':
+        this.#links.dial(action.peer);
+        return;
+      case 'hangUp':
+        this.#hangUp(action.peer, unavailable(action.reason));
+        return;
+      case 'send':
+        this.#links.send(action.peer, action.message);
+        return;
+      case 'readOrigin':
+        void this.#readOrigin(action.key, action.run);
+        return;
+      case 'cancelOrigin':
+        this.#originRuns.get(runId(action.key, action.run))?.abort();
+        return;
+      case 'serve':
+        void this.#serve(action);
+        return;
+      case 'cancelServe':
+        this.#cancelServe(action.peer, action.requestId);
+        return;
+      case 'complete':
+        return;
+      case 'note':
+        this.#options.onNote(action);
+        return;
+      default:
+        unreachable(action, 'swarm action');
+    }
+  }
+
+  #hangUp(peer: PeerId, reason: ShoalError): void {
+    this.#links.hangUp(peer, reason);
+    this.#input((nowMs) => this.#node.handleDisconnected(peer, reason.message, nowMs));
+  }
+
+  async #readOrigin(key: BlobKey, run: ChunkRun): Promise<void> {
+    const fetch = this.#fetches.get(blobKeyId(key));
+    const abort = new AbortController();
+    const id = runId(key, run);
+    this.#originRuns.set(id, abort);
+    const reading = this.#readRun(fetch, run, abort.signal);
+    const work = fetch && this.#work.get(fetch);
+    const settled = reading.then(() => undefined);
+    work?.add(settled);
+    const outcome = await reading;
+    work?.delete(settled);
+    if (this.#originRuns.get(id) === abort) this.#originRuns.delete(id);
+    this.#input((nowMs) => this.#node.handleOriginEnd(key, run, outcome, nowMs));
+  }
+
+  /** Never rejects: what goes wrong is the core's to answer, or the end of the fetch. */
+  async #readRun(fetch: BlobFetch | undefined, run: ChunkRun, signal: AbortSignal): Promise<OriginOutcome> {
+    if (fetch === undefined) return { ok: false, fatal: false, code: ErrorCode.Cancelled };
+    try {
+      const both = AbortSignal.any([fetch.signal, signal]);
+      await this.#options.reads.read(fetch, run, both, (chunk, hash) => {
+        fetch.chunkStored(chunk, 'origin');
+        this.#input((nowMs) => this.#node.handleOriginChunk(fetch.key, chunk, hash, nowMs));
+      });
+      return { ok: true };
+    } catch (error) {
+      return this.#originOutcome(fetch, signal, error);
+    }
+  }
+
+  #originOutcome(fetch: BlobFetch, signal: AbortSignal, error: unknown): OriginOutcome {
+    if (fetch.signal.aborted || signal.aborted) return { ok: false, fatal: false, code: ErrorCode.Cancelled };
+    if (!(error instanceof ShoalError) || error.code === ErrorCode.CacheUnavailable) {
+      fetch.fail(error);
+      return { ok: false, fatal: true, code: ErrorCode.CacheUnavailable };
+    }
+    fetch.noteOriginError(error);
+    const fatal = isOriginFatal(error);
+    const retryAfterMs = error.retryAfterMs;
+    return { ok: false, fatal, code: error.code, ...(retryAfterMs !== undefined && { retryAfterMs }) };
+  }
+
+  async #serve(action: Extract<Action, { kind: 'serve' }>): Promise<void> {
+    const { peer, requestId, key, chunk } = action;
+    const id = serveId(peer, requestId);
+    const state = { cancelled: false };
+    this.#serving.set(id, state);
+    const buffer = this.#pool.take();
+    try {
+      const blob = this.#cache.get(key);
+      if (blob === undefined) throw unavailable('the blob is not here');
+      const length = await blob.readChunk(chunk, buffer);
+      blob.lastUsedMs = Date.now();
+      await this.#options.upload.take(length);
+      if (!state.cancelled && !this.#closed) await this.#sendChunk(action, buffer.subarray(0, length));
+    } catch (error) {
+      this.#counters.serveErrors += 1;
+      this.#links.send(peer, { kind: 'gone', requestId });
+      await this.#forgetIfLost(key, error);
+    } finally {
+      this.#pool.give(buffer);
+      this.#serving.delete(id);
+      this.#input((nowMs) => this.#node.handleServed(peer, requestId, nowMs));
+    }
+  }
+
+  async #sendChunk(action: Extract<Action, { kind: 'serve' }>, bytes: Buffer): Promise<void> {
+    if (!(await this.#links.sendChunk(action.peer, action.requestId, action.chunk, bytes))) return;
+    this.#counters.servedBytes += bytes.length;
+    this.#counters.servedChunks += 1;
+  }
+
+  /** A blob that only serves and has lost a chunk is of no use: what is wrong with the file is not known. */
+  async #forgetIfLost(key: BlobKey, error: unknown): Promise<void> {
+    const blob = this.#cache.get(key);
+    if (blob !== undefined && blob.pins === 0 && isShoalError(error, ErrorCode.CacheCorrupt))
+      await this.#cache.drop(blob);
+  }
+
+  #cancelServe(peer: PeerId, requestId: number): void {
+    const serving = this.#serving.get(serveId(peer, requestId));
+    if (serving !== undefined) serving.cancelled = true;
+  }
+
+  /** A chunk frame begins: is it one that was asked for, and where do its bytes go? */
+  #expectChunk(peer: PeerId, requestId: number, chunk: number, lengthBytes: number): ChunkTarget | undefined {
+    const expected = this.#node.expectedRequest(peer, requestId);
+    const fetch = expected && this.#fetches.get(blobKeyId(expected.key));
+    const hash = expected && this.#node.expectedHash(expected.key, expected.chunk);
+    if (expected === undefined || fetch === undefined || hash === undefined || fetch.signal.aborted) {
+      this.#counters.peerWastedBytes += lengthBytes;
+      return undefined;
+    }
+    if (expected.chunk !== chunk || fetch.blob.chunkBytes(chunk) !== lengthBytes)
+      throw protocolError('it sends another chunk than it was asked for');
+    const whole = this.#pool.take();
+    const request = { key: expected.key, chunk, requestId, peer };
+    return new ArrivingChunk(whole.subarray(0, lengthBytes), hash, (arrival, outcome) => {
+      const work = this.#work.get(fetch);
+      const stored = this.#onArrival(fetch, request, arrival, hash, outcome).finally(() => {
+        this.#pool.give(whole);
+        work?.delete(stored);
+      });
+      work?.add(stored);
+    });
+  }
+
+  async #onArrival(
+    fetch: BlobFetch,
+    request: {
+      readonly key: BlobKey;
+      readonly chunk: number;
+      readonly requestId: number;
+      readonly peer: PeerId;
+    },
+    arrival: ArrivingChunk,
+    hash: Uint8Array,
+    outcome: ArrivalOutcome,
+  ): Promise<void> {
+    const stored = outcome === 'right' && (await this.#store(fetch, request.chunk, arrival.buffer, hash));
+    if (outcome === 'wrong') this.#counters.peerBadChunks += 1;
+    if (!stored) this.#counters.peerWastedBytes += arrival.buffer.length;
+    const elapsedMs = performance.now() - arrival.startedMs;
+    const result = stored ? 'stored' : outcome === 'wrong' ? 'wrongHash' : 'failed';
+    this.#input((nowMs) => this.#node.handleChunk({ ...request, outcome: result, elapsedMs }, nowMs));
+  }
+
+  async #store(fetch: BlobFetch, chunk: number, bytes: Buffer, hash: Uint8Array): Promise<boolean> {
+    if (fetch.signal.aborted) return false;
+    const { blob } = fetch;
+    // The other copy of a chunk that was asked of two peers.
+    if (blob.stateOf(chunk) === ChunkState.Verified) return true;
+    try {
+      await blob.write(chunk * blob.chunkSizeBytes, [bytes]);
+      await blob.claim(chunk, hash);
+    } catch (error) {
+      fetch.fail(error);
+      return false;
+    }
+    this.#counters.peerBytes += bytes.length;
+    this.#counters.peerChunks += 1;
+    if (!fetch.signal.aborted) fetch.chunkStored(chunk, 'peer');
+    return true;
+  }
+}
+
+function runId(key: BlobKey, run: ChunkRun): string {
+  return `${blobKeyId(key)}#${run.firstChunk}+${run.chunkCount}`;
+}
+
+function serveId(peer: PeerId, requestId: number): string {
+  return `${peer}#${requestId}`;
+}
+
+/** Hashes of the chosen chunks, consecutive ones together. */
+function hashRunsOf(blob: CachedBlob, isChosen: (chunk: number) => boolean): HashRun[] {
+  const runs: { firstChunk: number; hashes: Uint8Array[] }[] = [];
+  for (let chunk = 0; chunk < blob.chunkCount; chunk++) {
+    const hash = isChosen(chunk) ? blob.hashOf(chunk) : undefined;
+    if (hash === undefined) continue;
+    const last = runs.at(-1);
+    if (last !== undefined && last.firstChunk + last.hashes.length === chunk) last.hashes.push(hash);
+    else runs.push({ firstChunk: chunk, hashes: [hash] });
+  }
+  return runs;
+}
