@@ -7,7 +7,7 @@ import { pack } from 'tar-stream';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import type { Digest } from '../../../shim/base/digest.ts';
-import { createUnpackPool } from '../../../shim/unpack/unpack-pool.ts';
+import { createUnpackPool } from '../../../shim/unpack/create-unpack-pool.ts';
 
 const test = suite('unpack pool');
 const directory = fs.mkdtempSync(path.join(os.tmpdir(), 'shoal-unpack-'));
@@ -22,7 +22,7 @@ test('unpacks a gzip layer in a worker', async () => {
   tar.entry({ name: 'a/b.txt', mode: 0o640, mtime: new Date(1_600_000_000_000) }, 'hello');
   tar.finalize();
   const chunks: Buffer[] = [];
-  for await (const chunk of tar) chunks.push(chunk);
+  for await (const chunk of tar) chunks.push(chunk as Buffer);
   const tarBytes = Buffer.concat(chunks);
   const layer = zlib.gzipSync(tarBytes);
   const sourcePath = path.join(directory, 'layer');
