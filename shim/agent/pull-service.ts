@@ -28,7 +28,7 @@ export type PullEnd =
 
 export interface PullServiceOptions {
   readonly dependencies: PullDependencies;
-  readonly openOrigin: (reference: Reference, credentials: Credentials | undefined) => Promise<Origin>;
+  readonly openOrigin: (reference: Reference, credentials: Credentials | undefined) => Origin;
   readonly log: Logger;
   readonly onEnd: (end: PullEnd) => void;
   readonly nowMs: () => number;
@@ -62,7 +62,7 @@ export class PullService {
     let end: PullEnd;
     try {
       const reference = parseReference(order.image);
-      const origin = await this.#options.openOrigin(reference, order.credentials);
+      const origin = this.#options.openOrigin(reference, order.credentials);
       hadCredentials = origin.hasCredentials;
       try {
         const request = { reference, origin, progress, ...runtimeHandlerOf(order) };
@@ -102,13 +102,11 @@ function logDone(log: Logger, order: PullOrder, end: PullEnd & { kind: 'done' })
   log.info({ image: order.image, digest, imageBytes, ...counts, seconds: end.seconds }, 'pulled');
 }
 
-/** A failure that is not one of ours is our bug: its stack belongs into the log. */
+/** A failure that is not one of ours is our bug: the logger writes its stack. */
 function logFailed(log: Logger, order: PullOrder, end: PullEnd & { kind: 'failed' }): void {
   const { verdict, reason, error } = end;
   const text = verdict === 'handOver' ? 'handing the pull to containerd' : 'pull failed';
-  const known = isShoalError(error);
-  const facts = known ? { facts: error.facts, message: error.message } : { err: error };
-  log[known ? 'warn' : 'error']({ image: order.image, verdict, reason, ...facts }, text);
+  log[isShoalError(error) ? 'warn' : 'error']({ image: order.image, verdict, reason, error }, text);
 }
 
 function runtimeHandlerOf(order: PullOrder): { runtimeHandler?: string } {

@@ -30,7 +30,11 @@ async function writeAndSync(path: string, content: Uint8Array | string): Promise
   });
 }
 
-async function withFile(path: string, flags: string, use: (handle: FileHandle) => Promise<void>): Promise<void> {
+async function withFile(
+  path: string,
+  flags: string,
+  use: (handle: FileHandle) => Promise<void>,
+): Promise<void> {
   const handle = await open(path, flags, 0o644);
   try {
     await use(handle);

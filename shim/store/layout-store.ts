@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { blobKeyId } from '../base/blob-key.ts';
 import type { RawDocument } from '../base/descriptor.ts';
 import { type Digest, hexOf } from '../base/digest.ts';
+import { type DirectoryLock, lockDirectory } from '../base/directory-lock.ts';
 import { writeFileDurably } from '../base/durable-file.ts';
 import { ErrorCode, nodeErrorCode, ShoalError, throwIfAborted } from '../base/errors.ts';
 import type { ImagePlan, ImageStore, ImportSession, ReadyLayer } from './image-store.ts';
@@ -18,23 +19,31 @@ export class LayoutStore implements ImageStore {
   readonly kind = 'layout';
   readonly directory: string;
   readonly #index: LayoutIndex;
+  readonly #lock: DirectoryLock;
 
-  private constructor(directory: string, index: LayoutIndex) {
+  private constructor(directory: string, index: LayoutIndex, lock: DirectoryLock) {
     this.directory = directory;
     this.#index = index;
+    this.#lock = lock;
   }
 
-  /** Makes or opens the layout and sweeps what a crash left behind. @throws StoreUnavailable */
+  /** Makes or opens the layout and sweeps what a crash left behind. @throws StoreUnavailable, StoreFailed */
   static async open(directory: string): Promise<LayoutStore> {
+    const lock = await takeLayout(directory);
     try {
       await mkdir(join(directory, 'blobs', 'sha256'), { recursive: true });
       await mkdir(join(directory, 'rootfs'), { recursive: true });
       await rm(join(directory, STAGING), { recursive: true, force: true });
       await mkdir(join(directory, STAGING), { mode: 0o700 });
     } catch (error) {
+      await lock.release();
       throw storeError('open image layout', directory, error);
     }
-    return new LayoutStore(directory, await LayoutIndex.open(directory));
+    return new LayoutStore(directory, await LayoutIndex.open(directory), lock);
+  }
+
+  async close(): Promise<void> {
+    await this.#lock.release();
   }
 
   async open(plan: ImagePlan, signal: AbortSignal): Promise<ImportSession> {
@@ -141,6 +150,17 @@ class LayoutSession implements ImportSession {
       await this.abort();
     }
   }
+}
+
+async function takeLayout(directory: string): Promise<DirectoryLock> {
+  const lock = await lockDirectory(directory).catch((error: unknown) => {
+    throw storeError('open image layout', directory, error);
+  });
+  if (lock !== undefined) return lock;
+  throw new ShoalError(
+    ErrorCode.StoreUnavailable,
+    `Cannot open image layout "${directory}": another process has it open`,
+  );
 }
 
 /** One inode for cache and store where the file system allows; else a copy that appears under its name when whole. */

@@ -1,0 +1,155 @@
+import { performance } from 'node:perf_hooks';
+import type { Logger } from 'pino';
+import type { Config } from '../config/settings.ts';
+import { startCriServer } from '../cri/cri-server.ts';
+import { createPullService as createCriPullService } from '../cri/pull-service.ts';
+import { listenUnix } from '../cri/unix-listener.ts';
+import { Upstream } from '../cri/upstream.ts';
+import { createObserveHandler, startExporter } from '../observe/exporter.ts';
+import { Metrics } from '../observe/metrics.ts';
+import { newTransferCounters } from '../peer/transfer-counters.ts';
+import type { AgentStatus } from './control-protocol.ts';
+import { createControlServer } from './control-server.ts';
+import { createCriPullHandler } from './cri-pull-handler.ts';
+import { closeServer, startHttpServer } from './http-server.ts';
+import { openObservers } from './observers.ts';
+import { peerAddressOf } from './peers.ts';
+import { policySettingsOf } from './policy-settings.ts';
+import type { PullEnd } from './pull-service.ts';
+import { openPuller, type Puller } from './puller.ts';
+
+/**
+ * Runs the node agent until `stop` aborts: opens what pulls need, then the ways in (control, CRI, HTTP, exporter), and
+ * closes them in the opposite order. @throws ConfigInvalid, ListenFailed, StoreUnavailable, CacheUnavailable
+ */
+export async function runAgent(config: Config, version: string, stop: AbortSignal): Promise<void> {
+  await using opened = new AsyncDisposableStack();
+  const observers = opened.adopt(await openObservers(config), (each) => each.close());
+  const { log } = observers;
+  const startedMs = performance.now();
+  let puller: Puller | undefined;
+  const metrics = opened.adopt(
+    metricsOf(config, () => puller, observers.droppedLines),
+    (each) => each.close(),
+  );
+  puller = opened.use(await openPuller(config, { log, onEnd: (end) => recordPull(metrics, end), stop }));
+  const status = (): AgentStatus =>
+    statusOf(config, version, puller as Puller, (performance.now() - startedMs) / 1000);
+  const control = createControlServer({ pulls: puller.pulls, status });
+  await listenUnix(control, config.control.socket);
+  opened.defer(() => closeServer(control));
+  if (config.store === 'containerd') await openCri(config, puller, metrics, log, opened);
+  await openHttp(config, metrics, status, opened);
+  log.info(
+    { version, store: config.store, peer: peerAddressOf(config), cri: config.cri.socket },
+    'agent is ready',
+  );
+  await aborted(stop);
+  log.info('agent is stopping');
+}
+
+async function openCri(
+  config: Config,
+  puller: Puller,
+  metrics: Metrics,
+  log: Logger,
+  opened: AsyncDisposableStack,
+): Promise<void> {
+  const containerd = opened.adopt(new Upstream('containerd', config.cri.containerdSocket), (each) =>
+    each.close(),
+  );
+  const handler = createCriPullHandler({
+    policy: policySettingsOf(config),
+    pulls: puller.pulls,
+    onDecision: ({ action, reason }) => metrics.recordDecision(action === 'accelerate', reason),
+    log,
+  });
+  const onHandOver = (reason: string, image: string): void =>
+    log.debug({ reason, image }, 'containerd pulls');
+  const service = opened.adopt(createCriPullService({ containerd, handler, onHandOver }), (each) =>
+    each.close(),
+  );
+  const server = await startCriServer({
+    socketPath: config.cri.socket,
+    containerd,
+    onPullImage: service.onPullImage,
+  });
+  opened.defer(() => server.close());
+}
+
+async function openHttp(
+  config: Config,
+  metrics: Metrics,
+  status: () => AgentStatus,
+  opened: AsyncDisposableStack,
+): Promise<void> {
+  const observe = createObserveHandler({ metrics, unhealthyBecause: () => undefined, status });
+  const exporter = exporterPortOf(config);
+  const onHttpPort = exporter === 'http';
+  const http = await startHttpServer(config.http.listen, onHttpPort ? observe : undefined);
+  opened.defer(() => closeServer(http));
+  if (typeof exporter !== 'number') return;
+  const own = await startExporter({ host: EXPORTER_HOST, port: exporter }, observe);
+  opened.defer(() => own.close());
+}
+
+/** Scrapers come from other hosts. */
+const EXPORTER_HOST = '0.0.0.0';
+
+/** Where metrics are served: a port of their own, the HTTP port, or nowhere. `ExporterConfig` says so before `p2p.v2.exporter`. */
+function exporterPortOf(config: Config): number | 'http' | undefined {
+  const { ExporterConfig, p2p } = config;
+  if (ExporterConfig.enable) return ExporterConfig.standaloneExporterPort ? ExporterConfig.port : 'http';
+  return p2p.v2.exporter.enable ? p2p.v2.exporter.port : undefined;
+}
+
+function metricsOf(config: Config, puller: () => Puller | undefined, droppedLogLines: () => number): Metrics {
+  const none = { allocatedBytes: 0, usedBytes: 0 };
+  return new Metrics({
+    node: peerAddressOf(config),
+    mode: config.DeployConfig.mode,
+    nowMs: () => performance.now(),
+    sources: {
+      transfer: () => puller()?.counters ?? newTransferCounters(),
+      cache: () => puller()?.cacheTotals() ?? none,
+      peers: () => puller()?.peers().known ?? 0,
+      pullsRunning: () => puller()?.pulls.snapshot().length ?? 0,
+      droppedLogLines,
+    },
+  });
+}
+
+function recordPull(metrics: Metrics, end: PullEnd): void {
+  const { seconds } = end;
+  if (end.kind === 'done') metrics.recordPull({ outcome: 'done', reason: 'none', seconds });
+  else
+    metrics.recordPull({
+      outcome: end.verdict === 'return' ? 'failed' : 'handedOver',
+      reason: end.reason,
+      seconds,
+    });
+}
+
+function statusOf(config: Config, version: string, puller: Puller, uptimeSeconds: number): AgentStatus {
+  const peers = puller.peers();
+  const cache = puller.cacheTotals();
+  const { originBytes, peerBytes, cacheBytes, servedBytes } = puller.counters;
+  return {
+    version,
+    node: peerAddressOf(config),
+    mode: config.DeployConfig.mode,
+    uptimeSeconds,
+    store: config.store,
+    peersKnown: peers.known,
+    peersConnected: peers.connected,
+    cacheUsedBytes: cache.usedBytes,
+    cacheCapacityBytes: cache.allocatedBytes,
+    pulls: puller.pulls.snapshot(),
+    totals: { originBytes, peerBytes, cacheBytes, servedBytes },
+  };
+}
+
+function aborted(signal: AbortSignal): Promise<void> {
+  if (signal.aborted) return Promise.resolve();
+  return new Promise((resolve) => signal.addEventListener('abort', () => resolve(), { once: true }));
+}

@@ -1,0 +1,112 @@
+import { availableParallelism } from 'node:os';
+import type { Logger } from 'pino';
+import { DiskCache } from '../cache/disk-cache.ts';
+import type { Config } from '../config/settings.ts';
+import type { CacheTotals } from '../observe/metric-sources.ts';
+import type { TransferCounters } from '../peer/transfer-counters.ts';
+import { createTransferEngine } from '../peer/transfer-engine.ts';
+import { openOrigin } from '../registry/open-origin.ts';
+import { proxySettingsFrom } from '../registry/proxy-settings.ts';
+import { createUnpackPool } from '../unpack/create-unpack-pool.ts';
+import { takeCacheDirectory } from './cache-directory.ts';
+import { nodePlatform } from './node-platform.ts';
+import { openStore } from './open-store.ts';
+import { peersOf } from './peers.ts';
+import { type PullEnd, PullService } from './pull-service.ts';
+
+export interface PullerOptions {
+  readonly log: Logger;
+  readonly onEnd: (end: PullEnd) => void;
+  readonly stop: AbortSignal;
+  /** For one pull from the command line: no peers, and a cache of its own where an agent has the usual one. */
+  readonly alone?: boolean;
+}
+
+/** All that pulls need, opened and wired: store, cache, transfer engine, unpack workers. */
+export interface Puller extends AsyncDisposable {
+  readonly pulls: PullService;
+  readonly counters: TransferCounters;
+  cacheTotals(): CacheTotals;
+  peers(): { readonly known: number; readonly connected: number };
+}
+
+const BYTES_PER_MB = 1_000_000;
+/** More unpack threads than this move no more bytes: the disk or the memory bus is busy then. */
+const UNPACK_WORKERS_MAX = 4;
+
+/** Opens everything; what was opened before a failure is closed again. @throws StoreUnavailable, CacheUnavailable, ListenFailed */
+export async function openPuller(config: Config, options: PullerOptions): Promise<Puller> {
+  await using opening = new AsyncDisposableStack();
+  const { log, onEnd, stop, alone = false } = options;
+  const opened = opening.adopt(await openStore(config, log, stop), (each) => each.close());
+  const { capacity, directory } = config.p2p.v2.cache;
+  const place = opening.adopt(await takeCacheDirectory(directory || opened.cacheDirectory, alone), (each) =>
+    each.close(),
+  );
+  const cache = opening.adopt(
+    await DiskCache.open({ directory: place.path, capacityBytes: capacity }),
+    (each) => each.close(),
+  );
+  const peers = alone ? {} : { peers: peersOf(config, log) };
+  const engine = opening.adopt(
+    await createTransferEngine({ cache, ...peers, limits: transferLimitsOf(config) }),
+    (each) => each.close(),
+  );
+  const workersMax = config.limits.unpackWorkers || Math.min(availableParallelism(), UNPACK_WORKERS_MAX);
+  const unpack = opening.adopt(createUnpackPool({ workersMax }), (each) => each.close());
+  const pulls = new PullService({
+    dependencies: {
+      engine,
+      unpack,
+      store: opened.store,
+      platform: nodePlatform(),
+      privileged: process.getuid?.() === 0,
+      unpackedBytesMax: config.limits.unpackedBytesMax,
+      layersAtOnce: config.limits.layersAtOnce,
+      stallTimeoutMs: config.limits.stallTimeoutMs,
+    },
+    openOrigin: originOpener(config, log),
+    log,
+    onEnd,
+    nowMs: () => performance.now(),
+  });
+  const closing = opening.move();
+  return {
+    pulls,
+    counters: engine.counters,
+    cacheTotals: () => ({ allocatedBytes: cache.capacityBytes, usedBytes: cache.ownBytes }),
+    peers: () => ({ known: engine.swarmSnapshot()?.members ?? 0, connected: engine.connections }),
+    [Symbol.asyncDispose]: () => closing.disposeAsync(),
+  };
+}
+
+function originOpener(
+  config: Config,
+  log: Logger,
+): ConstructorParameters<typeof PullService>[0]['openOrigin'] {
+  const proxy = proxySettingsFrom(process.env);
+  const { configPath } = config.containerd;
+  const ownAddresses = [config.http.listen];
+  const warn = (message: string): void => log.warn(message);
+  return (reference, credentials) =>
+    openOrigin({
+      reference,
+      configPath,
+      ownAddresses,
+      proxy,
+      warn,
+      ...(credentials !== undefined && { credentials }),
+    });
+}
+
+function transferLimitsOf(config: Config) {
+  const { proxyConcurrencyLimit, throttleLimitMB } = config.p2p.v2;
+  const { originLimitMB, uploadLimitMB, stallTimeoutMs } = config.limits;
+  return {
+    downloadsMax: proxyConcurrencyLimit,
+    localBytesPerSecond: throttleLimitMB * BYTES_PER_MB,
+    originBytesPerSecond: originLimitMB * BYTES_PER_MB,
+    uploadBytesPerSecond: uploadLimitMB * BYTES_PER_MB,
+    blobStallMs: stallTimeoutMs,
+  };
+}
