@@ -19,9 +19,11 @@ import {
   runRealCrictl,
 } from '../support/real/crictl.ts';
 import { fileSystemSkipReason, loopFileSystem } from '../support/real/file-system.ts';
+import { writeHostsToml } from '../support/real/hosts-toml.ts';
 import { startKubelet } from '../support/real/kubelet.ts';
 import { mountsBelow } from '../support/real/mounts.ts';
 import { startRegistry } from '../support/real/registry.ts';
+import { startRegistryGate } from '../support/real/registry-gate.ts';
 import { shimPids } from '../support/real/shims.ts';
 import { makeTemporaryRoot } from '../support/real/temporary-root.ts';
 
@@ -52,6 +54,23 @@ if (canRun(containerdSkipReason(version, 'crictl-go'))) {
       assert.match(await runRealCrictl(site.cri, 'pull', site.reference), 'Image is up to date');
     });
   }
+
+  test('hosts.toml sends containerd to a mirror, which can be limited and watched', async () => {
+    await using site = await startSite();
+    await using gate = await startRegistryGate({ upstream: site.registry.url });
+    using folder = makeTemporaryRoot('hosts');
+    const hosts = [{ url: gate.url }];
+    writeHostsToml({
+      configPath: folder.path,
+      registry: 'registry.test',
+      server: 'http://127.0.0.1:9',
+      hosts,
+    });
+    await using containerd = await startContainerd({ version, configPath: folder.path });
+    await pull({ endpoint: containerd.socket }, 'registry.test/team/app:v1');
+    assert.is(gate.count({ class: 'blob' }).bytes, site.image.layerBytes + site.image.config.size);
+    assert.match(gate.requests({ class: 'manifest' })[0]?.path ?? '', 'ns=registry.test');
+  });
 
   test('containers outlive a killed containerd, and stop() ends them all the same', async () => {
     const site = await startSite();

@@ -8,8 +8,7 @@ import { createGzip, createZstdCompress } from 'node:zlib';
 import { makeTemporaryRoot } from '../real/temporary-root.ts';
 import { type LayerSource, layerTar } from './layer-tar.ts';
 
-/** Fast: tests and benches build hundreds of megabytes, and the ratio hardly matters to them. */
-const GZIP_LEVEL = 1;
+const DEFAULT_GZIP_LEVEL = 1;
 const FILE_CHUNK_BYTES = 1 << 20;
 /** A fixed date, so that equal content gives equal digests. */
 const CREATED = '2026-01-01T00:00:00Z';
@@ -40,6 +39,8 @@ export interface BuildOptions {
   readonly layers: readonly LayerSource[];
   /** One for all layers, or one a layer. Default gzip. */
   readonly compression?: Compression | readonly Compression[];
+  /** 0 to 9. Default 1: fast, and the ratio hardly matters here. */
+  readonly gzipLevel?: number;
   /** Default oci. */
   readonly mediaTypes?: MediaTypes;
   /** Default: this machine's. */
@@ -82,7 +83,7 @@ export async function buildImage(options: BuildOptions): Promise<BuiltImage> {
   const diffIds: string[] = [];
   for (const [index, source] of options.layers.entries()) {
     const compression = compressionOf(options, index);
-    const layer = await writeLayer(directory, source, compression);
+    const layer = await writeLayer(directory, source, compressor(compression, options));
     layers.push({ mediaType: types.layer(compression), digest: layer.digest, size: layer.size });
     diffIds.push(layer.diffId);
   }
@@ -133,7 +134,7 @@ interface WrittenLayer {
 async function writeLayer(
   directory: string,
   source: LayerSource,
-  compression: Compression,
+  compressing: NodeJS.ReadWriteStream,
 ): Promise<WrittenLayer> {
   const partial = join(
     directory,
@@ -144,7 +145,7 @@ async function writeLayer(
   await pipeline(
     layerTar(source),
     diff.stream,
-    compressor(compression),
+    compressing,
     blob.stream,
     createWriteStream(partial, { highWaterMark: FILE_CHUNK_BYTES }),
   );
@@ -153,8 +154,11 @@ async function writeLayer(
   return { digest, diffId: diff.digest(), size: (await stat(blobPath(directory, digest))).size };
 }
 
-function compressor(compression: Compression): NodeJS.ReadWriteStream {
-  if (compression === 'gzip') return createGzip({ level: GZIP_LEVEL, chunkSize: FILE_CHUNK_BYTES });
+function compressor(
+  compression: Compression,
+  { gzipLevel = DEFAULT_GZIP_LEVEL }: BuildOptions,
+): NodeJS.ReadWriteStream {
+  if (compression === 'gzip') return createGzip({ level: gzipLevel, chunkSize: FILE_CHUNK_BYTES });
   if (compression === 'zstd') return createZstdCompress({ chunkSize: FILE_CHUNK_BYTES });
   return new PassThrough();
 }

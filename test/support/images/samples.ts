@@ -74,7 +74,13 @@ export function buildSampleImage({
       ],
     };
   });
-  return buildImage({ layers: [busyboxLayer(), ...data], config: { Cmd: ['/bin/sh'] }, ...options });
+  // Trying to compress what cannot be would take most of the time.
+  return buildImage({
+    layers: [busyboxLayer(), ...data],
+    config: { Cmd: ['/bin/sh'] },
+    gzipLevel: 0,
+    ...options,
+  });
 }
 
 function cipherOf(seed: string) {

@@ -1,5 +1,8 @@
-/** An idle pacer saves up this much time's worth of bytes at most, so that pauses do not turn into bursts. */
-const CREDIT_MS_MAX = 10;
+/**
+ * Time that went by unused is made up for to this extent: a busy machine wakes us late and the rate must hold all the
+ * same, but a pause must not turn into a burst that shows (1 % of ten seconds).
+ */
+const CREDIT_MS_MAX = 100;
 
 /**
  * Spreads bytes evenly over time. Pure: it is told the time and answers how long to wait before these bytes may go.
@@ -7,7 +10,7 @@ const CREDIT_MS_MAX = 10;
  */
 export class Pacer {
   readonly rateBytesPerSecond: number;
-  #nextFreeMs = Number.NEGATIVE_INFINITY;
+  #nextFreeMs: number | undefined;
 
   constructor(rateBytesPerSecond: number) {
     this.rateBytesPerSecond = rateBytesPerSecond;
@@ -15,7 +18,7 @@ export class Pacer {
 
   /** Books the bytes and gives the milliseconds to wait, 0 for none. */
   delayMs(sizeBytes: number, nowMs: number): number {
-    const startMs = Math.max(this.#nextFreeMs, nowMs - CREDIT_MS_MAX);
+    const startMs = Math.max(this.#nextFreeMs ?? nowMs, nowMs - CREDIT_MS_MAX);
     this.#nextFreeMs = startMs + (sizeBytes * 1000) / this.rateBytesPerSecond;
     return Math.max(0, this.#nextFreeMs - nowMs);
   }

@@ -39,7 +39,6 @@ export async function startRegistry(options: RegistryOptions = {}): Promise<Regi
     command: program,
     args: ['serve', configPath],
     logPath: `${root.path}/registry.log`,
-    env: { ...process.env, OTEL_TRACES_EXPORTER: 'none' },
   });
   try {
     return await registryHandle(daemon, root);
