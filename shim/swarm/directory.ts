@@ -53,7 +53,10 @@ export class Directory {
   handleAnnounce(peer: PeerId, message: Announce, nowMs: number): void {
     const entry = this.#entryFor(message, nowMs);
     const held = entry && Bitmap.fromBytes(message.held, entry.chunkCount);
-    if (entry === undefined || held === undefined) return this.#context.faulty(peer, message.key, 'announce');
+    if (entry === undefined || held === undefined) {
+      this.#context.faulty(peer, message.key, 'announce');
+      return;
+    }
     const participant = entry.participants.get(peer) ?? this.#admit(entry, peer);
     if (participant === undefined) return;
     participant.zone = message.zone;

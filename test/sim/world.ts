@@ -151,6 +151,10 @@ export class World {
 
   /** Runs until every pulling node that is alive is done, or until `untilMs`. Whether all are done. */
   run(untilMs: number): boolean {
+    for (const node of this.nodes) {
+      node.core.handleMembers(this.#members(), this.nowMs);
+      this.#drain(node);
+    }
     while (this.#pending > 0) {
       const next = this.#heap.pop();
       if (next === undefined || next.atMs > untilMs) return false;
@@ -209,29 +213,41 @@ export class World {
   #handle(event: SimEvent): void {
     switch (event.kind) {
       case 'start':
-        return this.#start(event.node);
+        this.#start(event.node);
+        return;
       case 'wake':
-        return this.#wake(event.node, event.atMs);
+        this.#wake(event.node, event.atMs);
+        return;
       case 'message':
-        return this.#deliver(event);
+        this.#deliver(event);
+        return;
       case 'dialled':
-        return this.#connect(event.from, event.to);
+        this.#connect(event.from, event.to);
+        return;
       case 'closed':
-        return this.#closed(event.node, event.peer, event.reason);
+        this.#closed(event.node, event.peer, event.reason);
+        return;
       case 'linkEnd':
-        return this.#linkEnd(event.node, event.version);
+        this.#linkEnd(event.node, event.version);
+        return;
       case 'originEnd':
-        return this.#originLinkEnd(event.version);
+        this.#originLinkEnd(event.version);
+        return;
       case 'chunk':
-        return this.#chunkArrived(event.upload);
+        this.#chunkArrived(event.upload);
+        return;
       case 'originStart':
-        return this.#originStart(event.read);
+        this.#originStart(event.read);
+        return;
       case 'originChunk':
-        return this.#originChunk(event.read);
+        this.#originChunk(event.read);
+        return;
       case 'originFailed':
-        return this.#originFailed(event.read, event.retryAfterMs);
+        this.#originFailed(event.read, event.retryAfterMs);
+        return;
       case 'fault':
-        return this.#fault(event.fault);
+        this.#fault(event.fault);
+        return;
       default:
         event satisfies never;
     }
@@ -241,7 +257,6 @@ export class World {
     const node = this.nodes[index] as SimNode;
     if (!node.isAlive) return;
     this.#trace(1, index, 0);
-    node.core.handleMembers(this.#members(), this.nowMs);
     for (const blob of this.blobs) {
       if (this.options.idle?.includes(index)) continue;
       if (this.options.seeds?.includes(index)) node.core.seed(blob, this.nowMs);
@@ -264,7 +279,10 @@ export class World {
     const node = this.nodes[index] as SimNode;
     if (!node.isAlive || atMs !== node.wakeAtMs) return;
     node.wakeAtMs = Number.POSITIVE_INFINITY;
-    if (this.#isFrozen(node)) return this.#schedule(node, node.frozenUntilMs);
+    if (this.#isFrozen(node)) {
+      this.#schedule(node, node.frozenUntilMs);
+      return;
+    }
     node.core.handleTimeout(this.nowMs);
     this.#drain(node);
   }
@@ -272,7 +290,10 @@ export class World {
   #deliver(event: Extract<SimEvent, { kind: 'message' }>): void {
     const node = this.nodes[event.to] as SimNode;
     if (!node.isAlive || node.links.get(event.from) !== event.link) return;
-    if (this.#isFrozen(node)) return this.#heap.push(node.frozenUntilMs, event);
+    if (this.#isFrozen(node)) {
+      this.#heap.push(node.frozenUntilMs, event);
+      return;
+    }
     this.counts.messages++;
     this.#trace(2, event.to, event.from);
     if (node.isBusy && event.message.kind === 'request') {
@@ -288,8 +309,10 @@ export class World {
     const dialler = this.nodes[from] as SimNode;
     const other = this.nodes[to] as SimNode;
     if (!dialler.isAlive) return;
-    if (!other.isAlive || this.#isCut(from, to) || this.#isFrozen(other))
-      return this.#closed(from, to, 'cannot dial');
+    if (!other.isAlive || this.#isCut(from, to) || this.#isFrozen(other)) {
+      this.#closed(from, to, 'cannot dial');
+      return;
+    }
     if (!dialler.links.has(to)) {
       const link = ++this.#linkCount;
       dialler.links.set(to, link);
@@ -325,27 +348,33 @@ export class World {
   #act(node: SimNode, action: Action): void {
     switch (action.kind) {
       case 'dial':
-        return this.#heap.push(this.nowMs + 2 * this.options.latencyMs, {
+        this.#heap.push(this.nowMs + 2 * this.options.latencyMs, {
           kind: 'dialled',
           from: node.index,
           to: peerIndex(action.peer),
         });
+        return;
       case 'hangUp':
-        return this.#hangUp(node.index, peerIndex(action.peer));
+        this.#hangUp(node.index, peerIndex(action.peer));
+        return;
       case 'send':
-        return this.#send(node, peerIndex(action.peer), action.message);
+        this.#send(node, peerIndex(action.peer), action.message);
+        return;
       case 'readOrigin':
-        return this.#readOrigin(node, action.key, action.run);
+        this.#readOrigin(node, action.key, action.run);
+        return;
       case 'cancelOrigin':
         for (const read of this.#reads)
           if (read.node === node.index && isSame(read, action)) read.isCancelled = true;
         return;
       case 'serve':
-        return this.#serve(node, action);
+        this.#serve(node, action);
+        return;
       case 'cancelServe':
         return;
       case 'complete':
-        return this.#complete(node, action.key);
+        this.#complete(node, action.key);
+        return;
       case 'note':
         this.notes.set(action.event, (this.notes.get(action.event) ?? 0) + 1);
         return;
@@ -424,7 +453,10 @@ export class World {
   #chunkArrived(upload: Upload): void {
     const node = this.nodes[upload.to] as SimNode;
     if (!node.isAlive || node.links.get(upload.from) !== upload.link) return;
-    if (this.#isFrozen(node)) return this.#heap.push(node.frozenUntilMs, { kind: 'chunk', upload });
+    if (this.#isFrozen(node)) {
+      this.#heap.push(node.frozenUntilMs, { kind: 'chunk', upload });
+      return;
+    }
     const peer = peerName(upload.from);
     const bytes = this.#chunkBytes(upload.key, upload.chunk);
     this.#trace(3, upload.to, upload.chunk);
@@ -512,7 +544,8 @@ export class World {
   #fault(fault: Fault): void {
     switch (fault.kind) {
       case 'crash':
-        return this.#crash(fault.node);
+        this.#crash(fault.node);
+        return;
       case 'freeze':
         (this.nodes[fault.node] as SimNode).frozenUntilMs = fault.untilMs;
         return;
@@ -523,7 +556,8 @@ export class World {
         (this.nodes[fault.node] as SimNode).isBusy = true;
         return;
       case 'partition':
-        return this.#cut(fault.node, fault.untilMs);
+        this.#cut(fault.node, fault.untilMs);
+        return;
       case 'originDown':
         this.#originDown = fault;
         return;
