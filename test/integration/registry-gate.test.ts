@@ -16,6 +16,8 @@ import {
 } from '../support/real/registry-gate.ts';
 
 const LAYER_BYTES = 8_000_000;
+/** Connections and the first answer, on a machine that is busy with something else. */
+const START_SECONDS_MAX = 0.4;
 
 let registry: Registry;
 let image: BuiltImage;
@@ -66,7 +68,8 @@ if (canRun(componentsAvailable('registry'))) {
       await using gate = await gateTo({ rateBytesPerSecond });
       const seconds = await timed(() => Promise.all([readAll(blobUrl(gate)), readAll(blobUrl(gate))]));
       const wanted = gate.count({ class: 'blob' }).bytes / rateBytesPerSecond;
-      assert.ok(Math.abs(seconds / wanted - 1) < 0.03, `${seconds} s instead of ${wanted} s`);
+      const isWithin = seconds >= wanted * 0.97 && seconds <= wanted * 1.03 + START_SECONDS_MAX;
+      assert.ok(isWithin, `${seconds} s instead of ${wanted} s`);
     });
   }
 
