@@ -1,6 +1,8 @@
 import type { Compression } from '../base/descriptor.ts';
 import type { Digest } from '../base/digest.ts';
 
+export { createUnpackPool, type UnpackPoolOptions } from './create-unpack-pool.ts';
+
 export interface UnpackJob {
   /** The layer file; bytes up to the announced prefix may be read. */
   readonly sourcePath: string;
