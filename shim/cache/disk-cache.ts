@@ -126,7 +126,8 @@ export class DiskCache {
     if (blob.dropped) return;
     if (blob.adopted) await rm(blob.paths.data, { force: true }).catch(() => undefined);
     await this.#touch(blob);
-    await this.trim();
+    // On a full disk, what a failed pull leaves takes the room that the store needs for the same bytes.
+    await this.trim(this.unavailable === undefined ? this.capacityBytes : 0);
   }
 
   /**
