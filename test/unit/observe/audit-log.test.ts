@@ -1,4 +1,4 @@
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'uvu';
@@ -79,13 +79,15 @@ test('createAuditLog() appends to audit.log in the log directory', async () => {
 test('openFileSink() keeps one older file and starts anew when the file is long', async () => {
   const sink = openFileSink(directory, 'audit.log', 1000);
   for (let index = 0; index < 25; index++) {
-    sink.write(`${String(index).padStart(99, '0')}\n`);
-    await new Promise((resolve) => setImmediate(resolve));
+    const line = `${String(index).padStart(99, '0')}\n`;
+    sink.write(line);
+    await until(() => logs().includes(line));
   }
   await sink.close();
   const older = readFileSync(join(directory, 'audit.log.1'), 'utf8');
   const newer = readFileSync(join(directory, 'audit.log'), 'utf8');
-  assert.ok(newer.length <= 1500 && older.length <= 1500, `${newer.length} ${older.length}`);
+  assert.is(older.length, 1000);
+  assert.is(newer.length, 500);
   assert.match(newer, '24\n');
   assert.is(sink.droppedLines, 0);
 });
@@ -127,5 +129,16 @@ test('a closed sink counts what comes too late as dropped', async () => {
   sink.write('late\n');
   assert.is(sink.droppedLines, 1);
 });
+
+/** Everything that is in the log files now. */
+function logs(): string {
+  const files = readdirSync(directory).map((name) => join(directory, name));
+  return files.map((file) => readFileSync(file, 'utf8')).join('');
+}
+
+/** The time limit of the file ends this when the condition never holds. */
+async function until(condition: () => boolean): Promise<void> {
+  while (!condition()) await new Promise((next) => setImmediate(next));
+}
 
 test.run();
