@@ -18,6 +18,7 @@ export function sweepStaleRoots(parent: string): void {
     endTasks({ socket: `${root}/c.sock`, stateDir: `${root}/state`, runcRoot: `${root}/runc` });
     killProcessesNaming(root);
     unmountBelow(root);
-    rmSync(root, { recursive: true, force: true });
+    // Two processes may sweep at once: the other one empties folders under our hands.
+    rmSync(root, { recursive: true, force: true, maxRetries: 3 });
   }
 }
