@@ -63,6 +63,8 @@ export function parseHostsToml(text: string, directory: string, host: string): R
   const hosts = mirrors.map(([url, settings]) =>
     readHost(url, table(settings, `host."${shownUrl(url)}"`), directory),
   );
+  // Read also where only the server's would count, so that a mistake is found before there is one.
+  readCapabilities(root);
   const server = root.server;
   if (server !== undefined && server !== '')
     return [...hosts, readHost(string(server, 'server'), root, directory)];

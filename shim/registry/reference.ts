@@ -107,7 +107,7 @@ function invalid(text: string, found: string): ShoalError {
 
 /** References reach kubelet's events: what stands before an `@` that no digest follows may be a pasted login. */
 function shown(text: string): string {
-  const withoutLogin = text.replace(/^[^/]*@(?![a-z0-9+._-]+:[0-9a-fA-F]{32})/i, '…@');
+  const withoutLogin = text.replace(/^.*@(?!sha256:|[a-z0-9+._-]+:[0-9a-f]{32})/i, '…@');
   // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what must not reach a log.
   return withoutLogin.replace(/[\u0000-\u001f\u007f-\u009f]/g, '?').slice(0, 200);
 }
