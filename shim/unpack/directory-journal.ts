@@ -1,18 +1,19 @@
 import { ErrorCode, ShoalError } from '../base/errors.ts';
+import type { TarTime } from './tar-header.ts';
 
 export interface DirectoryRecord {
   /** Byte string, as the tar names it, cleaned. */
   readonly path: string;
   readonly mode: number;
-  readonly atimeNs: bigint;
-  readonly mtimeNs: bigint;
+  readonly atime: TarTime;
+  readonly mtime: TarTime;
 }
 
 /** Memory for directories whose times are still to be set: about a million of them. */
 const JOURNAL_BYTES_MAX = 64 * 1024 * 1024;
 const CHUNK_BYTES = 64 * 1024;
-/** mode (2), both times (8 each), length of the path (2), bytes. */
-const FIXED_BYTES = 20;
+/** Mode (2), both times (8 + 4 each), length of the path (2), bytes. */
+const FIXED_BYTES = 28;
 
 /** Remembers what every directory of a layer must look like once nothing more is written into it, packed outside the heap. */
 export class DirectoryJournal {
@@ -24,9 +25,9 @@ export class DirectoryJournal {
     const neededBytes = FIXED_BYTES + record.path.length;
     const { bytes, used } = this.#chunkFor(neededBytes);
     bytes.writeUInt16LE(record.mode, used);
-    bytes.writeBigInt64LE(record.atimeNs, used + 2);
-    bytes.writeBigInt64LE(record.mtimeNs, used + 10);
-    bytes.writeUInt16LE(record.path.length, used + 18);
+    writeTime(bytes, used + 2, record.atime);
+    writeTime(bytes, used + 14, record.mtime);
+    bytes.writeUInt16LE(record.path.length, used + 26);
     bytes.write(record.path, used + FIXED_BYTES, 'latin1');
   }
 
@@ -35,11 +36,11 @@ export class DirectoryJournal {
     for (const { bytes, used } of this.#chunks) {
       let at = 0;
       while (at < used) {
-        const end = at + FIXED_BYTES + bytes.readUInt16LE(at + 18);
+        const end = at + FIXED_BYTES + bytes.readUInt16LE(at + 26);
         yield {
           mode: bytes.readUInt16LE(at),
-          atimeNs: bytes.readBigInt64LE(at + 2),
-          mtimeNs: bytes.readBigInt64LE(at + 10),
+          atime: readTime(bytes, at + 2),
+          mtime: readTime(bytes, at + 14),
           path: bytes.toString('latin1', at + FIXED_BYTES, end),
         };
         at = end;
@@ -64,4 +65,13 @@ export class DirectoryJournal {
     chunk.used += neededBytes;
     return { bytes: chunk.bytes, used };
   }
+}
+
+function writeTime(bytes: Buffer, at: number, time: TarTime): void {
+  bytes.writeDoubleLE(time.seconds, at);
+  bytes.writeUInt32LE(time.nanoseconds, at + 8);
+}
+
+function readTime(bytes: Buffer, at: number): TarTime {
+  return { seconds: bytes.readDoubleLE(at), nanoseconds: bytes.readUInt32LE(at + 8) };
 }

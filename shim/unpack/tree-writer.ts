@@ -122,7 +122,7 @@ export class TreeWriter implements TarSink {
       this.#guard(record.path, () => {
         const path = this.#resolver.systemPath(this.#resolver.resolve(record.path));
         if (this.#needsLateMode(record.mode)) fs.chmodSync(path, record.mode);
-        setTimes(path, record.atimeNs, record.mtimeNs);
+        setTimes(path, record.atime, record.mtime);
       });
     }
   }
@@ -349,10 +349,9 @@ export class TreeWriter implements TarSink {
     if (header.pax !== undefined) this.#setXattrs(this.#resolver.systemPath(this.#filePath), header);
     const isModeWrong = (header.mode & (SPECIAL_BITS | this.#umask)) !== 0;
     if (isModeWrong || this.#inheritsMetadata) fs.fchmodSync(fd, header.mode);
-    const { atimeNs, mtimeNs } = timesOf(header);
-    if (isWholeSeconds(atimeNs) && isWholeSeconds(mtimeNs))
-      fs.futimesSync(fd, toSeconds(atimeNs), toSeconds(mtimeNs));
-    else posix.futimesNs(fd, atimeNs, mtimeNs);
+    const { atime, mtime } = timesOf(header);
+    if (isWhole(atime, mtime)) fs.futimesSync(fd, atime.seconds, mtime.seconds);
+    else posix.futimesNs(fd, toNs(atime), toNs(mtime));
   }
 
   #finishDirectory(path: TreePath, name: string, header: TarHeader): void {
@@ -380,8 +379,8 @@ export class TreeWriter implements TarSink {
       header.typeFlag === TypeFlag.symlink ||
       (header.typeFlag === TypeFlag.link && fs.lstatSync(systemPath).isSymbolicLink());
     if (!isSymlink) fs.chmodSync(systemPath, header.mode);
-    const { atimeNs, mtimeNs } = timesOf(header);
-    setTimes(systemPath, atimeNs, mtimeNs);
+    const { atime, mtime } = timesOf(header);
+    setTimes(systemPath, atime, mtime);
   }
 
   #chown(systemPath: string | Buffer, header: TarHeader): void {
@@ -414,38 +413,36 @@ function isFileOrDirectory(systemPath: string | Buffer): boolean {
   return stat.isFile() || stat.isDirectory();
 }
 
-const NS_PER_SECOND = 1_000_000_000n;
-/** The largest time that fits 63 bits of nanoseconds; containerd writes 1970 for anything later, and anything earlier. */
-const SECONDS_MAX = 9_223_372_036;
+/** The last time that fits 63 bits of nanoseconds; containerd writes 1970 for anything later, and anything earlier. */
+const TIME_MAX: TarTime = { seconds: 9_223_372_036, nanoseconds: 854_775_807 };
+const EPOCH: TarTime = { seconds: 0, nanoseconds: 0 };
 
-function timesOf(header: TarHeader): { atimeNs: bigint; mtimeNs: bigint } {
-  const mtimeNs = boundedNs(header.mtime);
-  const { atime } = header;
-  if (atime === undefined || !isLater(atime, header.mtime)) return { atimeNs: mtimeNs, mtimeNs };
-  return { atimeNs: boundedNs(atime), mtimeNs };
+function timesOf(header: TarHeader): { atime: TarTime; mtime: TarTime } {
+  const mtime = bounded(header.mtime);
+  const isOwn = header.atime !== undefined && isLater(header.atime, header.mtime);
+  return { atime: isOwn ? bounded(header.atime ?? EPOCH) : mtime, mtime };
 }
 
 function isLater(a: TarTime, b: TarTime): boolean {
   return a.seconds > b.seconds || (a.seconds === b.seconds && a.nanoseconds > b.nanoseconds);
 }
 
-function boundedNs(time: TarTime): bigint {
-  if (time.seconds < 0 || time.seconds >= SECONDS_MAX) return 0n;
-  return BigInt(time.seconds) * NS_PER_SECOND + BigInt(time.nanoseconds);
+function bounded(time: TarTime): TarTime {
+  return time.seconds < 0 || isLater(time, TIME_MAX) ? EPOCH : time;
 }
 
-function isWholeSeconds(timeNs: bigint): boolean {
-  return timeNs % NS_PER_SECOND === 0n;
+/** Node's own calls take a number of seconds, too coarse for nanoseconds; they are the faster ones otherwise. */
+function isWhole(atime: TarTime, mtime: TarTime): boolean {
+  return atime.nanoseconds === 0 && mtime.nanoseconds === 0;
 }
 
-function toSeconds(timeNs: bigint): number {
-  return Number(timeNs / NS_PER_SECOND);
+function toNs(time: TarTime): bigint {
+  return BigInt(time.seconds) * 1_000_000_000n + BigInt(time.nanoseconds);
 }
 
-function setTimes(path: string | Buffer, atimeNs: bigint, mtimeNs: bigint): void {
-  if (isWholeSeconds(atimeNs) && isWholeSeconds(mtimeNs))
-    fs.lutimesSync(path, toSeconds(atimeNs), toSeconds(mtimeNs));
-  else posix.lutimesNs(path, atimeNs, mtimeNs);
+function setTimes(path: string | Buffer, atime: TarTime, mtime: TarTime): void {
+  if (isWhole(atime, mtime)) fs.lutimesSync(path, atime.seconds, mtime.seconds);
+  else posix.lutimesNs(path, toNs(atime), toNs(mtime));
 }
 
 /** Names from a tar are not trusted to be short. */
