@@ -34,6 +34,9 @@ export class BlobSwarm {
   dueMs = Number.POSITIVE_INFINITY;
   readonly #context: SwarmContext;
   readonly #suspects = new Map<number, { readonly peer: PeerId; readonly hash: ChunkHash }>();
+  /** When the last chunk came, or was on its way. */
+  #activeMs = 0;
+  readonly #liars = new Set<PeerId>();
   #news: number[] = [];
   #newsAtMs = Number.POSITIVE_INFINITY;
   #tickAtMs = Number.POSITIVE_INFINITY;
@@ -61,6 +64,7 @@ export class BlobSwarm {
     this.isPulling = this.ledger.missingCount > 0;
     this.directories.refreshRanking();
     this.directories.announceSoon(nowMs);
+    this.#activeMs = nowMs;
     if (this.isPulling) this.#tickAtMs = nowMs;
     else this.#context.emit({ kind: 'complete', key: this.key });
     this.plan();
@@ -180,7 +184,7 @@ export class BlobSwarm {
 
   handleOriginChunk(chunk: number, hash: ChunkHash, nowMs: number): void {
     if (chunk < 0 || chunk >= this.ledger.chunkCount) return;
-    this.#checkSuspect(chunk, hash, nowMs);
+    this.#checkSuspect(chunk, hash);
     if (!this.ledger.isTrusted(chunk)) this.#learnTrusted(chunk, hash, nowMs);
     this.origin.handleChunk(chunk, nowMs);
     if (!this.isOriginOnly) this.directories.publish({ firstChunk: chunk, hashes: [hash] });
@@ -191,13 +195,28 @@ export class BlobSwarm {
     if (this.ledger.hold(chunk, undefined)) this.#gained(chunk, nowMs);
   }
 
-  /** Drops a neighbour that gave wrong bytes, for good. */
-  ban(peer: PeerId, reason: string, nowMs: number): void {
-    this.#context.note('banned', peer, this.key, reason);
-    this.#context.peers.ban(peer, nowMs);
+  /** Peers found out since the last call. */
+  takeLiars(): PeerId[] {
+    const liars = [...this.#liars];
+    this.#liars.clear();
+    return liars;
+  }
+
+  /** Has nothing to do with the peer any longer. */
+  dropPeer(peer: PeerId, nowMs: number): void {
     this.fetcher.dropPeer(peer);
     this.neighbours.drop(peer, nowMs, this.#context.limits.banMs);
     this.followers.delete(peer);
+  }
+
+  /** How long nothing has come nor been on its way, ms. */
+  idleMs(nowMs: number): number {
+    return nowMs - this.#activeMs;
+  }
+
+  /** Whether a neighbour says that it holds a chunk that could be asked for. */
+  hasOffers(): boolean {
+    return this.ledger.open.count > 0 && this.neighbours.size > 0;
   }
 
   missingRuns(countMax: number): ChunkRun[] {
@@ -216,6 +235,7 @@ export class BlobSwarm {
 
   #tick(nowMs: number): void {
     this.#tickAtMs = nowMs + TICK_MS;
+    if (this.fetcher.isWaiting || this.ledger.reading.count > 0) this.#activeMs = nowMs;
     this.origin.tick(nowMs);
     if (this.isOriginOnly) return;
     this.fetcher.tick(nowMs);
@@ -310,12 +330,11 @@ export class BlobSwarm {
     this.plan();
   }
 
-  #checkSuspect(chunk: number, hash: ChunkHash, nowMs: number): void {
+  #checkSuspect(chunk: number, hash: ChunkHash): void {
     const suspect = this.#suspects.get(chunk);
     if (suspect === undefined) return;
     this.#suspects.delete(chunk);
-    if (!sameHash(suspect.hash, hash))
-      this.ban(suspect.peer, 'supplied bytes that the origin does not have', nowMs);
+    if (!sameHash(suspect.hash, hash)) this.#liars.add(suspect.peer);
   }
 
   /** Finds out when `handleTimeout` is due. */

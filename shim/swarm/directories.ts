@@ -11,6 +11,8 @@ const SILENT_MS = 2_000;
 const MUTE_MS = 10_000;
 /** How soon directories that could not be reached are tried again, ms. */
 const RETRY_MS = 250;
+/** Same for a blob that is only served, ms. */
+const RETRY_IDLE_MS = 10_000;
 const JITTER_PERCENT = 20;
 
 /** The client side of the directory of one blob: whom to announce to, and when. */
@@ -102,7 +104,7 @@ export class Directories {
   #announce(nowMs: number): void {
     const peer = this.#choose(nowMs);
     if (peer === undefined) {
-      this.#announceAtMs = nowMs + RETRY_MS;
+      this.#announceAtMs = nowMs + (this.#blob.isPulling ? RETRY_MS : RETRY_IDLE_MS);
       return;
     }
     this.announceTo(peer, nowMs);

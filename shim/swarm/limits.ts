@@ -86,10 +86,16 @@ export interface SwarmLimits {
   readonly failuresMax: number;
   readonly backOffMinMs: number;
   readonly backOffMaxMs: number;
+  /** Same after the first failed dial: short, for a healed network should soon be one swarm again. */
+  readonly dialBackOffMinMs: number;
   readonly banMs: number;
   readonly bansMax: number;
   /** All directories silent for this long: the node may begin to draw for reading by itself, ms. */
   readonly directoryLostMs: number;
+  /** Neighbours offer chunks but none gives any for this long: the node may begin to draw for reading by itself, ms. */
+  readonly stalledMs: number;
+  /** Same when nobody even offers what is missing, ms. Longer: usually somebody is reading it. */
+  readonly starvedMs: number;
   /** The least useful neighbour is exchanged this often when others are known, ms. */
   readonly neighbourReviewMs: number;
 }
@@ -138,9 +144,12 @@ export const DEFAULT_LIMITS: SwarmLimits = {
   failuresMax: 2,
   backOffMinMs: 10_000,
   backOffMaxMs: 120_000,
+  dialBackOffMinMs: 1_000,
   banMs: 600_000,
   bansMax: 4096,
   directoryLostMs: 2_000,
+  stalledMs: 5_000,
+  starvedMs: 30_000,
   neighbourReviewMs: 10_000,
 };
 

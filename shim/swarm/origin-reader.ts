@@ -102,8 +102,9 @@ export class OriginReader {
 
   tick(nowMs: number): void {
     if (this.#blob.isOriginOnly) this.#readAlone(nowMs);
-    else if (this.#isCutOff(nowMs)) this.#drawForRun(nowMs);
-    else this.#draws = 0;
+    else if (!this.mayRead(nowMs)) return;
+    else if (this.#isCutOff(nowMs) || this.#isStarved(nowMs)) this.#drawForRun(nowMs);
+    else if (this.#blob.ledger.reading.count === 0) this.#draws = 0;
   }
 
   /** Nothing of the blob is wanted any longer. */
@@ -176,12 +177,17 @@ export class OriginReader {
 
   #isCutOff(nowMs: number): boolean {
     const { lostSinceMs } = this.#blob.directories;
-    if (lostSinceMs === undefined || !this.mayRead(nowMs)) return false;
-    return nowMs - lostSinceMs >= this.#context.limits.directoryLostMs;
+    return lostSinceMs !== undefined && nowMs - lostSinceMs >= this.#context.limits.directoryLostMs;
+  }
+
+  /** What is missing is said to be somewhere, but nobody gives it: holders that lie, are always busy, or are gone. */
+  #isStarved(nowMs: number): boolean {
+    const { stalledMs, starvedMs } = this.#context.limits;
+    return this.#blob.idleMs(nowMs) >= (this.#blob.hasOffers() ? stalledMs : starvedMs);
   }
 
   /**
-   * No directory can be reached. Each such node reads one run with probability 1/N in the first second, twice that in
+   * Neither lease nor chunk is to be had. Each such node reads one run with probability 1/N in the first second, twice that in
    * the next, and so on: what all of them read together stays near one copy.
    */
   #drawForRun(nowMs: number): void {

@@ -97,7 +97,7 @@ export class PeerTable {
     peer.state = 'idle';
     // A lost connection may be an accident and is tried again soon; a failed dial counts as a failure.
     if (wasConnected) peer.backOffUntilMs = Math.max(peer.backOffUntilMs, nowMs + RECONNECT_PAUSE_MS);
-    else this.#backOff(peer, nowMs);
+    else this.#backOff(peer, nowMs, this.#limits.dialBackOffMinMs);
     if (!peer.isMember) this.#peers.delete(id);
     return wasConnected;
   }
@@ -115,7 +115,7 @@ export class PeerTable {
     if (peer === undefined) return false;
     peer.failures++;
     if (peer.failures < this.#limits.failuresMax) return false;
-    this.#backOff(peer, nowMs);
+    this.#backOff(peer, nowMs, this.#limits.backOffMinMs);
     return true;
   }
 
@@ -130,10 +130,9 @@ export class PeerTable {
     this.#bans.ban(id, nowMs);
   }
 
-  #backOff(peer: Peer, nowMs: number): void {
-    const { backOffMinMs, backOffMaxMs } = this.#limits;
+  #backOff(peer: Peer, nowMs: number, minMs: number): void {
     peer.failures = 0;
-    peer.backOffMs = Math.min(backOffMaxMs, Math.max(backOffMinMs, peer.backOffMs * 2));
+    peer.backOffMs = Math.min(this.#limits.backOffMaxMs, Math.max(minMs, peer.backOffMs * 2));
     peer.backOffUntilMs = nowMs + peer.backOffMs;
   }
 

@@ -145,7 +145,7 @@ export class SwarmNode {
     if (arrival.outcome === 'stored') blob?.handleStored(arrival, nowMs);
     else if (request !== undefined) {
       blob?.fetcher.handleFailed(request, nowMs);
-      if (arrival.outcome === 'wrongHash') blob?.ban(arrival.peer, 'wrong bytes', nowMs);
+      if (arrival.outcome === 'wrongHash') this.#ban(arrival.peer, blob, nowMs);
     }
     this.#end(nowMs, undefined);
   }
@@ -155,6 +155,7 @@ export class SwarmNode {
     this.#begin(nowMs);
     const blob = this.#blobs.get(blobKeyId(key));
     blob?.handleOriginChunk(chunk, hash, nowMs);
+    for (const liar of blob?.takeLiars() ?? []) this.#ban(liar, blob, nowMs);
     this.#end(nowMs, blob);
   }
 
@@ -295,6 +296,15 @@ export class SwarmNode {
     this.#blobs.set(id, blob);
     blob.start(held, options.hashes, nowMs);
     this.#dialSweepMs = Math.min(this.#dialSweepMs, nowMs + DIAL_SWEEP_MS);
+  }
+
+  /** What it claims to hold counts no longer, here as a directory neither. */
+  #ban(peer: PeerId, blob: BlobSwarm | undefined, nowMs: number): void {
+    this.#context.note('banned', peer, blob?.key, 'wrong bytes');
+    this.#context.peers.ban(peer, nowMs);
+    this.#directory.handleDisconnected(peer, nowMs);
+    for (const other of this.#blobs.values()) other.dropPeer(peer, nowMs);
+    this.#context.emit({ kind: 'hangUp', peer, reason: 'banned' });
   }
 
   /** The blob whose requests may go on, if it is only one. */
