@@ -12,9 +12,11 @@ import {
 import {
   applyPax,
   applySparse,
+  countNewlines,
   decodePax,
   META_BYTES_MAX,
   type SparseFragment,
+  sparseMapLines,
   sparseMapOfData,
   sparseMapOfRecords,
 } from './tar-pax.ts';
@@ -55,6 +57,9 @@ export class TarDecoder {
   #bodyLeft = 0;
   #paddingLeft = 0;
   #fileOffset = 0;
+  /** Lines of a sparse map so far, and in all; 0 while its first line is not there. */
+  #mapLines = 0;
+  #mapLinesWanted = 0;
   #fragments: SparseFragment[] | undefined;
   #fragmentIndex = 0;
 
@@ -198,6 +203,8 @@ export class TarDecoder {
       throw tarInvalid(`"${header.name}" cannot be sparse`);
     if (form === 'data') {
       this.#state = 'map';
+      this.#mapLines = 0;
+      this.#mapLinesWanted = 0;
       if (this.#bodyLeft < BLOCK_BYTES) throw tarInvalid(`the sparse map of "${header.name}" is cut off`);
       return;
     }
@@ -208,24 +215,23 @@ export class TarDecoder {
   #stepMap(chunk: Buffer, offset: number): number {
     const header = this.#header;
     assert(header !== undefined, 'a sparse map has a header');
-    const next = this.#collect(
-      chunk,
-      offset,
-      this.#partialBytes - (this.#partialBytes % BLOCK_BYTES) + BLOCK_BYTES,
-    );
-    if (this.#partialBytes % BLOCK_BYTES !== 0) return next;
-    if (this.#partialBytes > META_BYTES_MAX)
-      throw tarInvalid(`the sparse map of "${header.name}" is too long`);
-    this.#bodyLeft -= BLOCK_BYTES;
-    const fragments = sparseMapOfData(this.#joinPartial(), header);
-    if (fragments === undefined) {
-      if (this.#bodyLeft < BLOCK_BYTES) throw tarInvalid(`the sparse map of "${header.name}" is cut off`);
-      return next;
-    }
-    this.#takePartial();
-    this.#setFragments(header, fragments);
-    this.#announce(header);
+    const blockEnd = this.#partialBytes - (this.#partialBytes % BLOCK_BYTES) + BLOCK_BYTES;
+    const next = this.#collect(chunk, offset, blockEnd);
+    this.#mapLines += countNewlines(chunk.subarray(offset, next));
+    if (this.#partialBytes % BLOCK_BYTES === 0) this.#acceptMapBlock(header);
     return next;
+  }
+
+  #acceptMapBlock(header: TarHeader): void {
+    this.#bodyLeft -= BLOCK_BYTES;
+    if (this.#mapLinesWanted === 0 && this.#mapLines > 0)
+      this.#mapLinesWanted = sparseMapLines(this.#joinPartial());
+    if (this.#mapLines > 0 && this.#mapLines >= this.#mapLinesWanted) {
+      this.#setFragments(header, sparseMapOfData(this.#takePartial(), header));
+      this.#announce(header);
+    } else if (this.#partialBytes >= META_BYTES_MAX)
+      throw tarInvalid(`the sparse map of "${header.name}" is too long`);
+    else if (this.#bodyLeft < BLOCK_BYTES) throw tarInvalid(`the sparse map of "${header.name}" is cut off`);
   }
 
   #setFragments(header: TarHeader, fragments: SparseFragment[]): void {

@@ -9,6 +9,7 @@ export interface SparseFragment {
   readonly lengthBytes: number;
 }
 
+const NEWLINE = 0x0a;
 const INT64_MAX = 2n ** 63n - 1n;
 const INT64_MIN = -(2n ** 63n);
 
@@ -122,19 +123,25 @@ export function sparseMapOfRecords(header: TarHeader): SparseFragment[] {
 }
 
 /**
- * Reads the map of format 1.0: decimal lines, the first their number of pairs, padded to a block.
- * Returns undefined while `bytes`, all blocks so far, hold only part of it. @throws UnpackInvalid
+ * How many lines the map of format 1.0 has in all, by its first: decimal lines, the number of pairs and then the pairs,
+ * padded to a block. `bytes` holds the first line at least. @throws UnpackInvalid
  */
-export function sparseMapOfData(bytes: Buffer, header: TarHeader): SparseFragment[] | undefined {
-  const end = bytes.indexOf(0x0a);
-  if (end < 0) return undefined;
-  const count = decimal(bytes.toString('latin1', 0, end));
-  if (count < 0n || count > BigInt(META_BYTES_MAX)) throw tarInvalid('a sparse map has a malformed length');
-  const lines = bytes.toString('latin1', end + 1).split('\n');
-  const wanted = 2 * Number(count);
-  // The last piece has no newline behind it.
-  if (lines.length - 1 < wanted) return undefined;
-  return fragmentsOf(lines.slice(0, wanted), header.sizeBytes);
+export function sparseMapLines(bytes: Buffer): number {
+  const pairs = decimal(bytes.toString('latin1', 0, bytes.indexOf(NEWLINE)));
+  if (pairs < 0n || pairs > BigInt(META_BYTES_MAX)) throw tarInvalid('a sparse map has a malformed length');
+  return 1 + 2 * Number(pairs);
+}
+
+/** The map of format 1.0; `bytes` holds all its lines. @throws UnpackInvalid */
+export function sparseMapOfData(bytes: Buffer, header: TarHeader): SparseFragment[] {
+  const lines = bytes.toString('latin1').split('\n', sparseMapLines(bytes));
+  return fragmentsOf(lines.slice(1), header.sizeBytes);
+}
+
+export function countNewlines(bytes: Buffer): number {
+  let count = 0;
+  for (let at = bytes.indexOf(NEWLINE); at >= 0; at = bytes.indexOf(NEWLINE, at + 1)) count++;
+  return count;
 }
 
 function fragmentsOf(numbers: readonly string[], sizeBytes: number): SparseFragment[] {
