@@ -8,11 +8,11 @@ stamp := node_modules/.installed
 run := $(node) --disable-warning=ExperimentalWarning
 
 # Passed on to the programs below; `make help` tells which target takes which.
-export CI JSON CONTAINERD SEED SEEDS NODES CASE RUNS SECONDS_MAX
+export CI JSON CONTAINERD CASE RUNS FILESYSTEM
 
 .PHONY: help
 help: ## This list
-	@printf 'Usage: make TARGET [VARIABLE=value]...   (JSON=1: the last line, or one line a case, is one JSON object)\n\n'
+	@printf 'Usage: make TARGET [VARIABLE=value]...   (JSON=1: the last line is one JSON object)\n\n'
 	@sed -n 's/^\([a-z][a-z0-9-]*\):.*## \(.*\)$$/\1\t\2/p' $(firstword $(MAKEFILE_LIST)) | \
 	  awk -F"\t" '{ printf "  %-14s %s\n", $$1, $$2 }'
 
@@ -38,29 +38,27 @@ fix: $(stamp) ## Format, apply safe lint fixes, write the README's table of sett
 	@$(run) hack/check/settings-table.ts
 	@node_modules/.bin/biome check --write $(or $(P),.)
 
+with_components := sh hack/with-components.sh
+
 .PHONY: demo
 demo: $(stamp) ## Four nodes pull one image from each other. CONTAINERD=1: real containerd on each (root); JSON=1
-	@$(run) hack/demo/main.ts
+	@$(if $(CONTAINERD),$(with_components) --) $(run) hack/demo/main.ts
 
 .PHONY: e2e
-e2e: $(stamp) ## The suites with real containerd and kubelet (root). CONTAINERD=1.7|2.1|2.4 (default 2.1)
-	@sh hack/e2e.sh
+e2e: $(stamp) ## The suites with real containerd and kubelet (root). CONTAINERD=1.7|2.1|2.4 (default 2.1); CI=1: a skip fails
+	@CONTAINERD=$(or $(CONTAINERD),2.1) $(with_components) kubelet -- $(run) hack/run-tests.ts integration
 
 .PHONY: bench-pull
-bench-pull: $(stamp) ## Shoal's pull against containerd's own (root). CONTAINERD=1.7|2.1|2.4; RUNS=5; CASE=NAME; JSON=1
-	@$(run) hack/bench/pull.ts
+bench-pull: $(stamp) ## Shoal's pull against containerd's own (root). CONTAINERD=1.7|2.1|2.4; RUNS=5; CASE=NAME; FILESYSTEM=ext4,tmpfs
+	@$(with_components) -- $(run) hack/bench/pull.ts
 
-.PHONY: bench-peer
-bench-peer: $(stamp) ## Bytes between two peers on loopback. RUNS=5; JSON=1
-	@$(run) hack/bench/peer.ts
+bench-%: hack/bench/%.ts $(stamp)
+	@$(run) $<
 
 .PHONY: sim
-sim: $(stamp) ## The swarm, simulated with faults. SEED=N; NODES=N; CASE=NAME; JSON=1
-	@$(run) test/sim/main.ts
-
-.PHONY: fuzz
-fuzz: $(stamp) ## Hostile bytes for every parser. SEED=N; SECONDS_MAX=60; CASE=NAME
-	@$(run) test/fuzz/main.ts
+sim: $(stamp) ## The swarm, simulated. SEED=1; NODES=1000; SIZE_MB=1000; JSON=1
+	@$(run) test/sim/main.ts $(foreach option,seed=$(SEED) nodes=$(NODES) size-mb=$(SIZE_MB),\
+	  $(if $(filter-out %=,$(option)),--$(option))) $(if $(filter 1,$(JSON)),--json)
 
 .PHONY: clean
 clean: ## Remove node_modules and everything that was brought into .cache

@@ -12,7 +12,7 @@ import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { timeLimitSeconds } from '../../../hack/run-tests.ts';
+import { refusedSkips, timeLimitSeconds } from '../../../hack/run-tests.ts';
 
 const repository = resolve(import.meta.dirname, '../../..');
 const runner = join(repository, 'hack/run-tests.ts');
@@ -156,6 +156,19 @@ test('run-tests gives one object a file and one for the sums with JSON=1', () =>
 test('run-tests fails when no file matches', () => {
   const { status } = spawnSync(process.execPath, [runner, 'test/unit/none/*.test.ts']);
   assert.is(status, 1);
+});
+
+test('refusedSkips() refuses skips of integration tests where everything can run', () => {
+  const results = [
+    { file: 'test/integration/a.test.ts', skipped: 1 },
+    { file: 'test/integration/b.test.ts', skipped: 0 },
+    { file: 'test/unit/c.test.ts', skipped: 1 },
+  ];
+  assert.equal(
+    refusedSkips(results, true).map(({ file }) => file),
+    ['test/integration/a.test.ts'],
+  );
+  assert.equal(refusedSkips(results, false), []);
 });
 
 test('timeLimitSeconds() reads the comment in the first lines only', () => {
