@@ -1,0 +1,245 @@
+import { randomUUID } from 'node:crypto';
+import { mkdir, readdir, rename, rm, stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import { ErrorCode, nodeErrorCode, ShoalError, throwIfAborted } from '../base/errors.ts';
+import type { ImagePlan, ImageStore, ImportSession } from '../store/image-store.ts';
+import { BlobStore } from './blob-store.ts';
+import { ContainerdClient } from './containerd-client.ts';
+import { ContainerdSession } from './import-session.ts';
+import { Lease } from './lease.ts';
+import { Owner } from './owner.ts';
+import { findPresentLayers } from './present-layers.ts';
+import { type ContainerdSetup, probeContainerd, type Snapshotter } from './probe.ts';
+import { SnapshotStore } from './snapshot-store.ts';
+import { type Swept, sweep } from './sweep.ts';
+
+/** The only snapshotter whose directories we write to ourselves. */
+const DIRECT_SNAPSHOTTER = 'overlayfs';
+/** Beside `snapshots/`, which is the snapshotter's own. */
+const STAGING = 'shoal-staging';
+/** containerd may be restarted with other settings at any time; asking again takes a few milliseconds. */
+const SETUP_AGE_MAX_MS = 30_000;
+/** Where containerd looks for image verifiers unless told otherwise. */
+const VERIFIER_DIRECTORY = '/opt/containerd/image-verifier/bin';
+
+export interface ContainerdStoreOptions {
+  /** Path of containerd's gRPC socket. */
+  readonly socket: string;
+  /** Default `k8s.io`, the one that CRI uses. */
+  readonly namespace?: string;
+  /** A directory of our own on the file system of the overlayfs snapshotter. Default: beside its `snapshots/`. */
+  readonly stagingRoot?: string;
+  /** Default: what CRI says for the pull's runtime handler. */
+  readonly snapshotter?: string;
+  /** Whether layer blobs are left out once unpacked. Default: what CRI says (1.7), else false. */
+  readonly discardUnpackedLayers?: boolean;
+  /** A pull is left to containerd while a program is in there. Default: containerd's own default. */
+  readonly imageVerifierDirectory?: string;
+}
+
+/** Opens the image store of a running containerd. @throws StoreUnavailable, ConfigInvalid (staging root on another file system) */
+export async function openContainerdStore(
+  options: ContainerdStoreOptions,
+  signal: AbortSignal = new AbortController().signal,
+): Promise<ContainerdStore> {
+  const client = new ContainerdClient(options.socket, options.namespace ?? 'k8s.io');
+  try {
+    const setup = await probeContainerd(client, signal);
+    const stagingRoot = await makeStagingRoot(options, setup);
+    return new ContainerdStore(options, client, setup, stagingRoot, await Owner.claim(stagingRoot));
+  } catch (error) {
+    client.close();
+    throw error;
+  }
+}
+
+/** Images in a real containerd. */
+export class ContainerdStore implements ImageStore {
+  readonly kind = 'containerd';
+  /** Where layers are extracted; undefined when containerd has to do it. */
+  readonly stagingRoot: string | undefined;
+  readonly #options: ContainerdStoreOptions;
+  readonly #client: ContainerdClient;
+  readonly #owner: Owner;
+  readonly #sessions = new Set<ContainerdSession>();
+  readonly #removals = new Set<Promise<void>>();
+  #setup: ContainerdSetup;
+  #setupAtMs = performance.now();
+  #opened = 0;
+
+  constructor(
+    options: ContainerdStoreOptions,
+    client: ContainerdClient,
+    setup: ContainerdSetup,
+    stagingRoot: string | undefined,
+    owner: Owner,
+  ) {
+    this.#options = options;
+    this.#client = client;
+    this.#setup = setup;
+    this.stagingRoot = stagingRoot;
+    this.#owner = owner;
+  }
+
+  /** How containerd is set up, asked anew when the last answer is old. @throws StoreUnavailable */
+  async setup(signal: AbortSignal): Promise<ContainerdSetup> {
+    if (performance.now() - this.#setupAtMs > SETUP_AGE_MAX_MS) {
+      this.#setup = await probeContainerd(this.#client, signal);
+      this.#setupAtMs = performance.now();
+    }
+    return this.#setup;
+  }
+
+  /** @throws Unsupported when the pull is containerd's own (remote snapshotter, image verifiers), StoreUnavailable, StoreFailed */
+  async open(plan: ImagePlan, signal: AbortSignal): Promise<ImportSession> {
+    throwIfAborted(signal, 'open containerd');
+    const setup = await this.setup(signal);
+    await this.#refuseVerifiers();
+    const snapshotter = this.#snapshotter(setup, plan);
+    this.#opened += 1;
+    const name = `shoal-${this.#owner.id}-${this.#opened}`;
+    const lease = await Lease.create(
+      { client: this.#client, name, owner: this.#owner.id },
+      Date.now(),
+      signal,
+    );
+    try {
+      return await this.#openUnder(lease, name, { setup, snapshotter, plan }, signal);
+    } catch (error) {
+      // Should this fail as well, the lease expires.
+      await lease.delete(AbortSignal.timeout(SETUP_AGE_MAX_MS)).catch(() => undefined);
+      throw error;
+    }
+  }
+
+  /** Removes what dead processes of ours left in containerd and on disk. Called at start; touches nothing of live ones. */
+  async sweep(signal: AbortSignal): Promise<Swept> {
+    const setup = await this.setup(signal);
+    const snapshotters = setup.snapshotters.filter(({ name }) => name === DIRECT_SNAPSHOTTER);
+    return await sweep(
+      {
+        client: this.#client,
+        blobs: new BlobStore(this.#client, setup.contentRoot),
+        snapshots: snapshotters.map(({ name }) => new SnapshotStore(this.#client, name)),
+        stagingRoot: this.stagingRoot,
+      },
+      Date.now(),
+      signal,
+    );
+  }
+
+  /** Aborts what is open and waits for everything to be removed. */
+  async close(): Promise<void> {
+    await Promise.all([...this.#sessions].map((session) => session.abort()));
+    await Promise.all(this.#removals);
+    await this.#owner.release();
+    this.#client.close();
+  }
+
+  async #openUnder(
+    lease: Lease,
+    name: string,
+    {
+      setup,
+      snapshotter,
+      plan,
+    }: { setup: ContainerdSetup; snapshotter: Snapshotter | undefined; plan: ImagePlan },
+    signal: AbortSignal,
+  ): Promise<ImportSession> {
+    const blobs = new BlobStore(this.#client, setup.contentRoot);
+    const direct = this.#direct(snapshotter, name);
+    const keepLayers = !(this.#options.discardUnpackedLayers ?? setup.cri.discardUnpackedLayers ?? false);
+    const nowMs = (): number => Date.now();
+    const query = { plan, blobs, snapshots: direct?.snapshots, keepLayers, lease, nowMs };
+    const present = await findPresentLayers(query, signal);
+    const session = new ContainerdSession({
+      client: this.#client,
+      blobs,
+      lease,
+      plan,
+      present,
+      name,
+      direct,
+      keepLayers,
+      nowMs,
+      onEnd: (ended) => this.#ended(ended),
+    });
+    this.#sessions.add(session);
+    return session;
+  }
+
+  #direct(snapshotter: Snapshotter | undefined, name: string) {
+    const usable = snapshotter?.name === DIRECT_SNAPSHOTTER && snapshotter.visible && !snapshotter.proxied;
+    if (!usable || this.stagingRoot === undefined) return undefined;
+    return {
+      snapshots: new SnapshotStore(this.#client, DIRECT_SNAPSHOTTER),
+      stagingDirectory: join(this.stagingRoot, name),
+    };
+  }
+
+  /** Undefined when nobody can tell which one containerd would take: then containerd unpacks. */
+  #snapshotter(setup: ContainerdSetup, plan: ImagePlan): Snapshotter | undefined {
+    const name = this.#options.snapshotter ?? setup.cri.snapshotterOf(plan.runtimeHandler);
+    const snapshotter = setup.snapshotters.find((each) => each.name === name);
+    if (snapshotter?.remote)
+      throw new ShoalError(
+        ErrorCode.Unsupported,
+        `Cannot import into snapshotter "${snapshotter.name}": it mounts layers from elsewhere, containerd has to pull`,
+      );
+    return snapshotter;
+  }
+
+  async #refuseVerifiers(): Promise<void> {
+    const directory = this.#options.imageVerifierDirectory ?? VERIFIER_DIRECTORY;
+    const programs = await readdir(directory).catch(() => []);
+    if (programs.length > 0)
+      throw new ShoalError(
+        ErrorCode.Unsupported,
+        `Cannot import an image: containerd has ${programs.length} image verifier(s) in "${directory}", so containerd has to pull`,
+      );
+  }
+
+  /** Big trees take seconds to remove; nobody waits for that but `close`. */
+  #ended(session: ContainerdSession): void {
+    this.#sessions.delete(session);
+    const path = session.stagingPath;
+    if (path === undefined) return;
+    const removal = removeStaging(path);
+    this.#removals.add(removal);
+    removal.finally(() => this.#removals.delete(removal));
+  }
+}
+
+/** Never rejects: what stays is swept. The rename frees the name at once. */
+async function removeStaging(path: string): Promise<void> {
+  const doomed = `${path}-${randomUUID()}`;
+  try {
+    await rename(path, doomed);
+    await rm(doomed, { recursive: true, force: true });
+  } catch {
+    // Nothing was staged, or the disk is failing.
+  }
+}
+
+async function makeStagingRoot(
+  options: ContainerdStoreOptions,
+  setup: ContainerdSetup,
+): Promise<string | undefined> {
+  const overlayfs = setup.snapshotters.find(({ name }) => name === DIRECT_SNAPSHOTTER);
+  if (overlayfs?.root === undefined || !overlayfs.visible || overlayfs.proxied) return undefined;
+  const path = options.stagingRoot ?? join(overlayfs.root, STAGING);
+  try {
+    await mkdir(path, { recursive: true, mode: 0o700 });
+    const [staging, snapshots] = await Promise.all([stat(path), stat(join(overlayfs.root, 'snapshots'))]);
+    if (staging.dev === snapshots.dev) return path;
+  } catch (error) {
+    // Not root, or a read-only view: containerd can still unpack.
+    if (options.stagingRoot === undefined) return undefined;
+    throw stagingError(path, nodeErrorCode(error) ?? 'unknown error');
+  }
+  throw stagingError(path, 'it is not on the file system of the overlayfs snapshotter');
+}
+
+function stagingError(path: string, found: string): ShoalError {
+  return new ShoalError(ErrorCode.ConfigInvalid, `Cannot stage layers in "${path}": ${found}`);
+}

@@ -1,0 +1,276 @@
+import { randomUUID } from 'node:crypto';
+import { mkdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import { assert } from '../base/assert.ts';
+import type { RawDocument } from '../base/descriptor.ts';
+import type { Digest } from '../base/digest.ts';
+import { cancelled, throwIfAborted } from '../base/errors.ts';
+import type { ImagePlan, ImportSession, LayerPlan, ReadyLayer } from '../store/image-store.ts';
+import type { BlobStore } from './blob-store.ts';
+import type { ContainerdClient } from './containerd-client.ts';
+import { waitForCri } from './cri-image.ts';
+import {
+  configReferences,
+  indexReferences,
+  manifestReferences,
+  recordNames,
+  writeRecord,
+} from './image-records.ts';
+import type { Lease } from './lease.ts';
+import type { Labels } from './messages.ts';
+import { placeTree } from './place-tree.ts';
+import type { PresentLayer } from './present-layers.ts';
+import type { SnapshotStore } from './snapshot-store.ts';
+import { sourceLabels, UNCOMPRESSED, verifiedKey } from './source-labels.ts';
+import { upperDirectoryOf } from './upper-directory.ts';
+
+/** Taking things back must not wait for a containerd that has gone: what stays is swept later, or expires. */
+const ABORT_TIMEOUT_MS = 10_000;
+
+export interface SessionParts {
+  readonly client: ContainerdClient;
+  readonly blobs: BlobStore;
+  readonly lease: Lease;
+  readonly plan: ImagePlan;
+  readonly present: readonly PresentLayer[];
+  /** `shoal-<owner>-<number>`: begins every name that this session uses in containerd. */
+  readonly name: string;
+  /** Where trees go when Shoal unpacks; absent when containerd does. */
+  readonly direct: { readonly snapshots: SnapshotStore; readonly stagingDirectory: string } | undefined;
+  /** Whether layer blobs are kept in containerd beside the trees. */
+  readonly keepLayers: boolean;
+  /** Told once, when the session's staging directory is of no use any more. */
+  readonly onEnd: (session: ContainerdSession) => void;
+  readonly nowMs: () => number;
+}
+
+/** One image on its way into containerd. */
+export class ContainerdSession implements ImportSession {
+  readonly missing: ReadonlySet<number>;
+  readonly treeMode: 'overlay' | 'none';
+  readonly finishedBy: 'shoal' | 'containerd';
+  readonly #parts: SessionParts;
+  readonly #stop = new AbortController();
+  readonly #running = new Set<Promise<unknown>>();
+  /** Resolves for each layer when its snapshot is committed. */
+  readonly #committed: readonly PromiseWithResolvers<void>[];
+  readonly #added = new Set<number>();
+  #state: 'open' | 'finished' | 'aborted' = 'open';
+  #aborting: Promise<void> | undefined;
+
+  constructor(parts: SessionParts) {
+    this.#parts = parts;
+    this.treeMode = parts.direct === undefined ? 'none' : 'overlay';
+    this.finishedBy = parts.direct === undefined ? 'containerd' : 'shoal';
+    this.missing = new Set(parts.present.flatMap(({ complete }, index) => (complete ? [] : [index])));
+    this.#committed = parts.present.map(({ complete }) => {
+      const committed = Promise.withResolvers<void>();
+      committed.promise.catch(() => undefined);
+      if (complete) committed.resolve();
+      return committed;
+    });
+  }
+
+  /** The stored blob of a layer of which only the tree is missing: no byte of it has to be fetched. */
+  blobPath(index: number): string | undefined {
+    return this.#parts.present[index]?.blobPath;
+  }
+
+  stagingDirectory(index: number, signal: AbortSignal): Promise<string> {
+    return this.#track(signal, async () => {
+      const staging = this.#parts.direct?.stagingDirectory;
+      assert(staging !== undefined, 'a session without trees is asked for no staging directory');
+      const path = join(staging, `${index}-${randomUUID()}`);
+      await mkdir(path, { recursive: true, mode: 0o700 });
+      return path;
+    });
+  }
+
+  addLayer(index: number, layer: ReadyLayer, signal: AbortSignal): Promise<string | undefined> {
+    return this.#track(signal, async (linked) => {
+      const plan = this.#layer(index);
+      const tasks = [this.#addTree(index, plan, layer, linked)];
+      if (this.#keepsBlobs()) tasks.push(this.#addBlob(index, plan, layer, linked));
+      const failed = (await Promise.allSettled(tasks)).find((task) => task.status === 'rejected');
+      if (failed !== undefined) throw failed.reason;
+      this.#added.add(index);
+      return this.#keepsBlobs() ? this.#parts.blobs.path(plan.descriptor.digest) : undefined;
+    });
+  }
+
+  finish(signal: AbortSignal): Promise<Digest> {
+    return this.#track(signal, async (linked) => {
+      for (const index of this.missing)
+        assert(this.#added.has(index), `layer ${index} was added before finish`);
+      const { client, plan, lease } = this.#parts;
+      await this.#writeDocuments(linked);
+      if (this.finishedBy === 'shoal') {
+        for (const name of recordNames(plan)) await writeRecord(client, name, plan.target, linked);
+        await waitForCri(client, plan, linked);
+        await lease.delete(linked);
+      }
+      this.#state = 'finished';
+      this.#end();
+      return plan.config.descriptor.digest;
+    });
+  }
+
+  /**
+   * After `finish` of a session that containerd finishes, it only drops the lease; call it when containerd's own pull is over.
+   */
+  abort(): Promise<void> {
+    this.#aborting ??= this.#abort();
+    return this.#aborting;
+  }
+
+  get stagingPath(): string | undefined {
+    return this.#parts.direct?.stagingDirectory;
+  }
+
+  async #abort(): Promise<void> {
+    const wasOpen = this.#state === 'open';
+    if (wasOpen) {
+      this.#state = 'aborted';
+      this.#stop.abort(cancelled(AbortSignal.abort(), 'import an image'));
+      await Promise.allSettled(this.#running);
+      this.#end();
+    } else if (this.finishedBy === 'shoal') return;
+    const signal = AbortSignal.timeout(ABORT_TIMEOUT_MS);
+    // What cannot be taken back now stays under the lease until the sweep or its expiry.
+    if (wasOpen) await this.#takeBack(signal).catch(() => undefined);
+    await this.#parts.lease.delete(signal).catch(() => undefined);
+  }
+
+  async #takeBack(signal: AbortSignal): Promise<void> {
+    const { blobs, direct, plan, name } = this.#parts;
+    const refs = (await blobs.ingests(signal)).filter((ref) => ref.startsWith(`${name}-`));
+    for (const ref of refs) await blobs.abort(ref, signal);
+    if (direct === undefined) return;
+    const removals = [...this.missing].map((index) =>
+      direct.snapshots.remove(this.#snapshotKey(plan.layers[index] as LayerPlan), signal),
+    );
+    await Promise.all(removals);
+  }
+
+  #end(): void {
+    this.#parts.onEnd(this);
+  }
+
+  async #addBlob(index: number, plan: LayerPlan, layer: ReadyLayer, signal: AbortSignal): Promise<void> {
+    const { blobs, lease, nowMs, name } = this.#parts;
+    const { digest, sizeBytes } = plan.descriptor;
+    const request = {
+      digest,
+      sizeBytes,
+      ref: `${name}-layer-${index}`,
+      lease: await lease.current(nowMs(), signal),
+      labels: (existing: Labels) => ({
+        ...sourceLabels(this.#parts.plan, existing),
+        [UNCOMPRESSED]: plan.diffId,
+      }),
+    };
+    await blobs.importFile(request, layer.blobPath, signal);
+  }
+
+  async #addTree(index: number, plan: LayerPlan, layer: ReadyLayer, signal: AbortSignal): Promise<void> {
+    const committed = this.#committed[index];
+    assert(committed !== undefined, `layer ${index} is one of the image`);
+    try {
+      await this.#turn(index, signal);
+      if (this.#parts.direct !== undefined) await this.#commitTree(index, plan, layer, signal);
+      committed.resolve();
+    } catch (error) {
+      committed.reject(error);
+      throw error;
+    }
+  }
+
+  async #commitTree(index: number, plan: LayerPlan, layer: ReadyLayer, signal: AbortSignal): Promise<void> {
+    const { direct, lease, nowMs } = this.#parts;
+    assert(direct !== undefined, 'trees go into a snapshotter');
+    assert(layer.stagingDirectory !== undefined, `layer ${index} comes with its tree`);
+    const { chainId } = plan;
+    const request = {
+      key: this.#snapshotKey(plan),
+      chainId,
+      parent: this.#parts.plan.layers[index - 1]?.chainId ?? '',
+      lease: await lease.current(nowMs(), signal),
+    };
+    const labels = { [verifiedKey(this.#parts.plan.host)]: '1' };
+    const mounts = await direct.snapshots.prepare(request, signal);
+    if (mounts !== undefined) {
+      const tree = { directory: layer.stagingDirectory, impliedDirectories: layer.impliedDirectories };
+      await placeTree(tree, upperDirectoryOf(mounts));
+      if (await direct.snapshots.commit(request, labels, signal)) return;
+      await direct.snapshots.remove(request.key, signal);
+    }
+    await lease.hold({ type: `snapshots/${direct.snapshots.name}`, id: chainId }, nowMs(), signal);
+    await direct.snapshots.addLabels(chainId, labels, signal);
+  }
+
+  /** Waits until the layer below is committed. */
+  async #turn(index: number, signal: AbortSignal): Promise<void> {
+    const below = this.#committed[index - 1];
+    if (below === undefined) return;
+    const { promise, reject } = Promise.withResolvers<never>();
+    const abort = (): void => reject(cancelled(signal, 'import a layer'));
+    signal.addEventListener('abort', abort, { once: true });
+    try {
+      await Promise.race([below.promise, promise]);
+    } finally {
+      signal.removeEventListener('abort', abort);
+    }
+  }
+
+  async #writeDocuments(signal: AbortSignal): Promise<void> {
+    const { plan, direct, keepLayers } = this.#parts;
+    await this.#writeDocument('config', plan.config, configReferences(plan, direct?.snapshots.name), signal);
+    await this.#writeDocument('manifest', plan.manifest, manifestReferences(plan, keepLayers), signal);
+    if (plan.index !== undefined)
+      await this.#writeDocument('index', plan.index, indexReferences(plan), signal);
+  }
+
+  async #writeDocument(
+    kind: string,
+    document: RawDocument,
+    references: Labels,
+    signal: AbortSignal,
+  ): Promise<void> {
+    const { blobs, lease, nowMs, name, plan } = this.#parts;
+    const request = {
+      digest: document.descriptor.digest,
+      sizeBytes: document.descriptor.sizeBytes,
+      ref: `${name}-${kind}`,
+      lease: await lease.current(nowMs(), signal),
+      labels: (existing: Labels) => ({ ...sourceLabels(plan, existing), ...references }),
+    };
+    await blobs.importBytes(request, document.bytes, signal);
+  }
+
+  #keepsBlobs(): boolean {
+    return this.#parts.keepLayers || this.finishedBy === 'containerd';
+  }
+
+  #snapshotKey(layer: LayerPlan): string {
+    return `extract-${this.#parts.name}-u ${layer.chainId}`;
+  }
+
+  #layer(index: number): LayerPlan {
+    const layer = this.#parts.plan.layers[index];
+    assert(layer !== undefined, `layer ${index} is one of the image`);
+    return layer;
+  }
+
+  /** Runs one step of the import so that `abort` can stop it and wait for its end. */
+  #track<T>(signal: AbortSignal, step: (signal: AbortSignal) => Promise<T>): Promise<T> {
+    const linked = AbortSignal.any([signal, this.#stop.signal]);
+    const run = async (): Promise<T> => {
+      throwIfAborted(linked, 'import an image');
+      return await step(linked);
+    };
+    const running = run();
+    this.#running.add(running);
+    running.finally(() => this.#running.delete(running)).catch(() => undefined);
+    return running;
+  }
+}
