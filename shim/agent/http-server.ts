@@ -1,6 +1,7 @@
 import { createServer, type Server } from 'node:http';
 import { ErrorCode, nodeErrorCode, ShoalError } from '../base/errors.ts';
 import { splitHostPort } from '../config/setting.ts';
+import { listenUnix } from '../cri/unix-listener.ts';
 import type { ObserveHandler } from '../observe/exporter.ts';
 
 /** containerd's parallel downloads of several pulls, a scraper, overlaybd's devices. */
@@ -17,6 +18,10 @@ export async function startHttpServer(listen: string, observe: ObserveHandler | 
     response.writeHead(404, { 'content-type': 'text/plain; charset=utf-8' }).end('not found\n');
   });
   server.maxConnections = CONNECTIONS_MAX;
+  if (listen.startsWith('/')) {
+    await listenUnix(server, listen);
+    return server;
+  }
   const { host, port } = splitHostPort(listen);
   const { promise, resolve, reject } = Promise.withResolvers<void>();
   server.once('error', reject);

@@ -35,6 +35,8 @@ function samePorts(config: Config): string[] {
   const users = new Map<number, string>();
   const problems: string[] = [];
   for (const [key, port] of listeners(config)) {
+    // 0 takes any free port; a socket path has none.
+    if (port === 0 || Number.isNaN(port)) continue;
     const other = users.get(port);
     if (other !== undefined && port !== 0)
       problems.push(`${key} is ${port}, a port other than that of ${other} is wanted`);
@@ -57,10 +59,19 @@ function listeners(config: Config): [string, number][] {
   return listening;
 }
 
-function sameSockets({ cri, control }: Config): string[] {
-  const own = cri.socket === control.socket ? ['control.socket'] : [];
-  const foreign = cri.socket === cri.containerdSocket ? ['cri.containerdSocket'] : [];
-  return [...own, ...foreign].map(
-    (key) => `${key} is "${cri.socket}", another path than that of cri.socket is wanted`,
-  );
+function sameSockets({ cri, control, http }: Config): string[] {
+  const problems: string[] = [];
+  const users = new Map([[cri.socket, 'cri.socket']]);
+  const others = {
+    'cri.containerdSocket': cri.containerdSocket,
+    'control.socket': control.socket,
+    'http.listen': http.listen,
+  };
+  for (const [key, path] of Object.entries(others)) {
+    const other = users.get(path);
+    if (other !== undefined)
+      problems.push(`${key} is "${path}", another path than that of ${other} is wanted`);
+    users.set(path, key);
+  }
+  return problems;
 }

@@ -139,6 +139,12 @@ export const ipPort: Format = {
   test: (address) => isHostPort(address) && isIP(splitHostPort(address).host) !== 0,
 };
 
+/** A TCP address, or a unix socket: what starts with `/`. */
+export const ipPortOrSocket: Format = {
+  accepts: `${ipPort.accepts} or ${socketPath.accepts}`,
+  test: (address) => ipPort.test(address) || socketPath.test(address),
+};
+
 /** Host names as registries have them, with an optional port and `*.` in front for all below. */
 export const registryPattern: Format = {
   accepts: 'a registry host such as "docker.io", "registry.example:5000" or "*.example"',

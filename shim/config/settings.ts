@@ -14,6 +14,7 @@ import {
   integer,
   ipAddress,
   ipPort,
+  ipPortOrSocket,
   labelPrefix,
   list,
   namespaceName,
@@ -151,7 +152,7 @@ export const settings = {
   },
   cri: {
     socket: text({
-      default: '/run/shoal/agent.sock',
+      default: '/run/shoal/agent/cri.sock',
       format: socketPath,
       help: "Socket on which the agent answers CRI calls, behind the front that owns kubelet's socket.",
     }),
@@ -170,9 +171,9 @@ export const settings = {
   },
   http: {
     listen: text({
-      default: '127.0.0.1:65001',
-      format: ipPort,
-      help: 'Address of the local HTTP service: registry mirror, P2P image addresses, on-demand reads.',
+      default: '/run/shoal/agent/http.sock',
+      format: ipPortOrSocket,
+      help: 'Where the local HTTP service is: registry mirror, P2P image addresses, on-demand reads. A socket when the front owns the port (127.0.0.1:65001), else IP:PORT.',
     }),
   },
   policy: {
@@ -233,11 +234,11 @@ export const settings = {
     originLimitMB: limitMB({ default: 0, help: 'Bytes read from registries a second. 0 is no limit.' }),
     uploadLimitMB: limitMB({ default: 0, help: 'Bytes sent to peers a second. 0 is no limit.' }),
     layersAtOnce: integer({
-      default: 8,
+      default: 3,
       min: 1,
       max: 128,
       unit: 'layers',
-      help: 'Layers of one pull that are fetched at once.',
+      help: 'Layers of one pull that are fetched at once, in the order of the image: what is unpacked first arrives first.',
     }),
     unpackWorkers: integer({
       default: 0,

@@ -62,7 +62,10 @@ test('loadConfig() refuses a wrong type with file, line, key, value and what is 
     refusal('\np2p: {v2: {p2pPort: lots}}\n'),
     `${file}:2: p2p.v2.p2pPort is "lots", an integer from 0 to 65535 is wanted`,
   );
-  assert.match(refusal('http:\n  listen: true\n'), `${file}:2: http.listen is true, IP:PORT is wanted`);
+  assert.match(
+    refusal('http:\n  listen: true\n'),
+    `${file}:2: http.listen is true, IP:PORT or an absolute path of at most 107 bytes is wanted`,
+  );
   assert.match(
     refusal('peers:\n  static: 10.0.0.1:65002\n'),
     'peers.static is "10.0.0.1:65002", a list, each HOST:PORT is wanted',
@@ -155,10 +158,14 @@ test('loadConfig() refuses plain text between peers beyond the loopback interfac
 
 test('loadConfig() refuses two listeners on one port and two uses of one socket', () => {
   assert.match(
-    refusal('p2p: {v2: {p2pPort: 65001}}'),
+    refusal('{p2p: {v2: {p2pPort: 65001}}, http: {listen: "127.0.0.1:65001"}}'),
     'p2p.v2.p2pPort is 65001, a port other than that of http.listen is wanted',
   );
   assert.match(refusal('cri: {socket: /run/containerd/containerd.sock}'), 'cri.containerdSocket is');
+  assert.match(
+    refusal('http: {listen: /run/shoal/control.sock}'),
+    'another path than that of control.socket is wanted',
+  );
   loadConfig('{p2p: {v2: {p2pPort: 0}}, http: {listen: "127.0.0.1:0"}}', file, {});
 });
 
