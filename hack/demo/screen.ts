@@ -10,7 +10,7 @@ export interface NodeLine {
   readonly seconds?: number;
 }
 
-const PLAIN_INTERVAL_MS = 1000;
+const PLAIN_INTERVAL_MS = 2000;
 const FORMAT = '  {name} {bar} {percentage}%  registry {origin}  peers {peers}  {note}';
 
 /** Live bars, one a node, on a terminal; a line a second elsewhere. Everything goes to stderr: stdout is for results. */

@@ -1,6 +1,8 @@
+import { abortable } from '../base/abortable.ts';
 import { ErrorCode, isShoalError, throwIfAborted } from '../base/errors.ts';
+import type { Gate } from '../base/gate.ts';
 import type { Transfer, TransferEngine } from '../peer/transfer.ts';
-import type { ImportSession, LayerPlan } from '../store/image-store.ts';
+import type { ImportSession, LayerPlan, ReadyLayer } from '../store/image-store.ts';
 import type { UnpackJob, UnpackPool, UnpackResult } from '../unpack/unpack-pool.ts';
 import type { PullProgress } from './progress.ts';
 
@@ -15,18 +17,21 @@ export interface LayerContext {
   readonly progress: PullProgress;
   /** Starts or joins the transfer of one layer. */
   readonly openTransfer: (layer: LayerPlan) => Transfer;
+  /** Layers download in manifest order, a few at a time: those that are unpacked first arrive first. */
+  readonly downloads: Gate;
+  /** Keeps a transfer open until the pull ends. */
+  readonly keep: (transfer: Transfer) => void;
 }
 
-/** A layer whose transfer is complete and whose digests agree, perhaps with its tree. */
-interface CheckedLayer {
-  readonly transfer: Transfer;
-  readonly stagingDirectory: string | undefined;
-  readonly impliedDirectories: readonly string[];
+/** The layers below are spoilt as well: the image must be merged again from the first layer on. */
+export class MergeSpoilt extends Error {
+  override readonly name = 'MergeSpoilt';
 }
 
 /**
  * Brings one layer into the store: fetch, check and unpack at the same time, then hand over.
  * `turn` resolves when the layers below are merged; only stores that merge trees in order wait for it.
+ * @throws MergeSpoilt when a merged layer proved wrong and would not when read from the origin alone
  */
 export async function importLayer(
   context: LayerContext,
@@ -35,93 +40,84 @@ export async function importLayer(
   turn: Promise<unknown>,
   signal: AbortSignal,
 ): Promise<void> {
-  const checked = await fetchLayer(context, index, layer, signal);
+  const first = await openInTurn(context, layer, signal);
+  let transfer = first;
   try {
-    context.progress.update(index, { phase: 'importing' });
-    const ready =
-      context.session.treeMode === 'merge'
-        ? await mergeLayer(context, index, layer, checked, turn, signal)
-        : checked;
-    const { stagingDirectory, impliedDirectories } = ready;
-    const blobPath = checked.transfer.path;
-    const stored = await context.session.addLayer(
-      index,
-      { blobPath, stagingDirectory, impliedDirectories },
-      signal,
+    const ready = await unpackLayer(context, index, layer, first, turn, signal).catch(
+      async (error: unknown) => {
+        if (!isContentError(error) || isFromOriginAlone(first)) throw error;
+        transfer = await first.distrust();
+        if (context.session.treeMode !== 'merge')
+          return unpackLayer(context, index, layer, transfer, turn, signal);
+        context.keep(transfer);
+        throw new MergeSpoilt('a merged layer was wrong', { cause: error });
+      },
     );
-    if (stored !== undefined)
-      await context.engine.adopt(checked.transfer.key, stored, layer.descriptor.sizeBytes);
-    context.progress.update(index, { phase: 'done' });
+    await storeLayer(context, index, transfer, ready, signal);
   } finally {
-    checked.transfer.release();
+    transfer.release();
   }
 }
 
-/**
- * Fetches and checks. When the content proves wrong although a peer or the cache had a hand in it, every byte is dropped
- * and read again from the origin alone, once.
- */
-async function fetchLayer(
-  context: LayerContext,
-  index: number,
-  layer: LayerPlan,
-  signal: AbortSignal,
-): Promise<CheckedLayer> {
-  const first = context.openTransfer(layer);
+/** A place is free again when a layer is down, however long its unpacking takes. */
+async function openInTurn(context: LayerContext, layer: LayerPlan, signal: AbortSignal): Promise<Transfer> {
+  await context.downloads.enter();
   try {
-    return await checkLayer(context, index, layer, first, signal);
+    throwIfAborted(signal, 'fetch a layer');
+    const transfer = context.openTransfer(layer);
+    const leave = (): void => context.downloads.leave();
+    transfer.finished.then(leave, leave);
+    return transfer;
   } catch (error) {
-    if (!isContentError(error) || isFromOriginAlone(first)) {
-      first.release();
-      throw error;
-    }
-  }
-  const second = await first.distrust();
-  try {
-    return await checkLayer(context, index, layer, second, signal);
-  } catch (error) {
-    second.release();
+    context.downloads.leave();
     throw error;
   }
 }
 
-async function checkLayer(
+type UnpackedLayer = Omit<ReadyLayer, 'blobPath'>;
+
+/** Fetches a layer and unpacks it while it arrives; both digests agree when it resolves. */
+async function unpackLayer(
   context: LayerContext,
   index: number,
   layer: LayerPlan,
   transfer: Transfer,
+  turn: Promise<unknown>,
   signal: AbortSignal,
-): Promise<CheckedLayer> {
+): Promise<UnpackedLayer> {
   const show = (fetchedBytes: number): void =>
     context.progress.update(index, { fetchedBytes, counts: transfer.counts });
   context.progress.update(index, { phase: 'fetching' });
   const stop = transfer.onPrefix(show);
   try {
-    const overlay = context.session.treeMode === 'overlay';
-    const stagingDirectory = overlay ? await context.session.stagingDirectory(index, signal) : undefined;
-    const target = { mode: overlay ? 'overlay' : 'verify', targetDirectory: stagingDirectory ?? '' } as const;
+    const { treeMode } = context.session;
+    if (treeMode === 'merge') await abortable(turn, signal);
+    const stagingDirectory =
+      treeMode === 'none' ? undefined : await context.session.stagingDirectory(index, signal);
+    const target = {
+      mode: treeMode === 'none' ? 'verify' : treeMode,
+      targetDirectory: stagingDirectory ?? '',
+    } as const;
     const { impliedDirectories } = await unpackTransfer(context, layer, transfer, target, signal);
     await transfer.confirm();
     show(transfer.prefixBytes);
-    return { transfer, stagingDirectory, impliedDirectories };
+    return { stagingDirectory, impliedDirectories };
   } finally {
     stop();
   }
 }
 
-async function mergeLayer(
+async function storeLayer(
   context: LayerContext,
   index: number,
-  layer: LayerPlan,
-  checked: CheckedLayer,
-  turn: Promise<unknown>,
+  transfer: Transfer,
+  layer: UnpackedLayer,
   signal: AbortSignal,
-): Promise<CheckedLayer> {
-  await turn;
-  const stagingDirectory = await context.session.stagingDirectory(index, signal);
-  const target = { mode: 'merge', targetDirectory: stagingDirectory } as const;
-  const { impliedDirectories } = await unpackTransfer(context, layer, checked.transfer, target, signal);
-  return { ...checked, stagingDirectory, impliedDirectories };
+): Promise<void> {
+  context.progress.update(index, { phase: 'importing' });
+  const stored = await context.session.addLayer(index, { ...layer, blobPath: transfer.path }, signal);
+  if (stored !== undefined) await context.engine.adopt(transfer.key, stored, transfer.sizeBytes);
+  context.progress.update(index, { phase: 'done' });
 }
 
 /** Runs one unpack job over a transfer while that is filling its file; ends with both, or with the first failure. */

@@ -1,12 +1,14 @@
 import type { Platform } from '../base/descriptor.ts';
 import type { Digest } from '../base/digest.ts';
+import type { ShoalError } from '../base/errors.ts';
+import { Gate } from '../base/gate.ts';
 import type { Transfer, TransferCounts, TransferEngine } from '../peer/transfer.ts';
 import type { Origin } from '../registry/origin.ts';
 import type { Reference } from '../registry/reference.ts';
 import type { ImagePlan, ImageStore, ImportSession, LayerPlan } from '../store/image-store.ts';
 import type { UnpackPool } from '../unpack/unpack-pool.ts';
-import { importLayer, type LayerContext } from './import-layer.ts';
-import { firstFailure, startInOrder } from './in-order.ts';
+import { firstFailure } from './first-failure.ts';
+import { importLayer, type LayerContext, MergeSpoilt } from './import-layer.ts';
 import { planImage } from './plan-image.ts';
 import type { PullProgress } from './progress.ts';
 import { watchForStall } from './stall-watch.ts';
@@ -56,67 +58,70 @@ export async function pullImage(
   const plan = await planImage(request, dependencies.platform, signal);
   const descriptors = plan.layers.map((layer) => layer.descriptor);
   request.progress.begin(plan.target.digest, descriptors);
-  const session = await dependencies.store.open(plan, signal);
+  await using kept = new AsyncDisposableStack();
+  const keep = (transfer: Transfer): void => kept.defer(() => transfer.release());
+  const { imageId, finishedBy } = await importImage(
+    { ...dependencies, ...request, plan, keep },
+    signal,
+  ).catch((error: unknown) => {
+    if (!(error instanceof MergeSpoilt)) throw error;
+    return importImage({ ...dependencies, ...request, plan, keep }, signal);
+  });
+  const imageBytes = descriptors.reduce((sum, layer) => sum + layer.sizeBytes, 0);
+  const { counts } = request.progress.snapshot();
+  return { imageId, digest: plan.target.digest, finishedBy, imageBytes, counts };
+}
+
+interface Import extends PullDependencies, PullRequest {
+  readonly plan: ImagePlan;
+  readonly keep: (transfer: Transfer) => void;
+}
+
+async function importImage(
+  parts: Import,
+  signal: AbortSignal,
+): Promise<Pick<PullResult, 'imageId' | 'finishedBy'>> {
+  const session = await parts.store.open(parts.plan, signal);
   try {
-    await importLayers(dependencies, request, plan, session, signal);
-    const imageId = await session.finish(signal);
-    const imageBytes = descriptors.reduce((sum, layer) => sum + layer.sizeBytes, 0);
-    const { counts } = request.progress.snapshot();
-    return { imageId, digest: plan.target.digest, finishedBy: session.finishedBy, imageBytes, counts };
+    await importLayers(parts, session, signal);
+    return { imageId: await session.finish(signal), finishedBy: session.finishedBy };
   } catch (error) {
     await session.abort();
     throw error;
   }
 }
 
-async function importLayers(
-  dependencies: PullDependencies,
-  request: PullRequest,
-  plan: ImagePlan,
-  session: ImportSession,
-  signal: AbortSignal,
-): Promise<void> {
+async function importLayers(parts: Import, session: ImportSession, signal: AbortSignal): Promise<void> {
+  const { plan, progress, stallTimeoutMs, layersAtOnce } = parts;
   const stop = new AbortController();
-  const context: LayerContext = {
-    ...dependencies,
-    session,
-    progress: request.progress,
-    openTransfer: (layer) => openTransfer(dependencies.engine, request.origin, plan, layer),
-  };
-  const endWatch = watchForStall(
-    watchOf(request.progress),
-    dependencies.stallTimeoutMs,
-    plan.names[0] ?? '',
-    (reason) => stop.abort(reason),
-  );
+  const openTransfer = (layer: LayerPlan): Transfer => startTransfer(parts.engine, parts.origin, plan, layer);
+  const context: LayerContext = { ...parts, session, openTransfer, downloads: new Gate(layersAtOnce) };
+  const abort = (reason: ShoalError): void => stop.abort(reason);
+  const endWatch = watchForStall(watchOf(progress), stallTimeoutMs, plan.names[0] ?? '', abort);
   try {
-    await firstFailure(startImports(context, plan, dependencies.layersAtOnce, signal, stop));
+    await firstFailure(startImports(context, plan, signal, stop));
   } finally {
     endWatch();
   }
 }
-
 function startImports(
   context: LayerContext,
   plan: ImagePlan,
-  layersAtOnce: number,
   signal: AbortSignal,
   stop: AbortController,
 ): Promise<void>[] {
   const linked = AbortSignal.any([signal, stop.signal]);
   let turn: Promise<unknown> = Promise.resolve();
-  const tasks = plan.layers.flatMap((layer, index) => {
-    if (context.session.missing.has(index)) return [() => start(index, layer)];
-    context.progress.update(index, { phase: 'present' });
-    return [];
-  });
-  const start = (index: number, layer: LayerPlan): Promise<void> => {
+  return plan.layers.flatMap((layer, index) => {
+    if (!context.session.missing.has(index)) {
+      context.progress.update(index, { phase: 'present' });
+      return [];
+    }
     const done = importLayer(context, index, layer, turn, linked);
     done.catch((error: unknown) => stop.abort(error));
     turn = done;
-    return done;
-  };
-  return startInOrder(tasks, layersAtOnce);
+    return [done];
+  });
 }
 
 function watchOf(progress: PullProgress) {
@@ -127,7 +132,7 @@ function watchOf(progress: PullProgress) {
   };
 }
 
-function openTransfer(engine: TransferEngine, origin: Origin, plan: ImagePlan, layer: LayerPlan): Transfer {
+function startTransfer(engine: TransferEngine, origin: Origin, plan: ImagePlan, layer: LayerPlan): Transfer {
   const { digest, sizeBytes } = layer.descriptor;
   return engine.open({
     key: { host: plan.host, digest },
