@@ -13,6 +13,10 @@ const UNSENT_BYTES_MAX = 32 * 1024 * 1024;
 /** Longest time for one chunk to leave; as long as the asking side waits for one. */
 const SEND_TIMEOUT_MS = 30_000;
 
+/** While a chunk arrives, fewer bytes than this in one interval end the connection: 256 kbit/s is no peer, the origin is faster. */
+const PROGRESS_BYTES_MIN = 64 * 1024;
+const PROGRESS_INTERVAL_MS = 2_000;
+
 /** What the owner of a connection does with what comes in. Errors thrown here end the connection. */
 export interface ConnectionEvents {
   onHello(connection: PeerConnection, hello: Hello): void;
@@ -47,6 +51,9 @@ export class PeerConnection implements FrameHandler {
   readonly #reader = new FrameReader(this);
   readonly #helloTimer: NodeJS.Timeout;
   readonly #socket: Socket;
+  /** Runs while a chunk arrives. */
+  #progressTimer: NodeJS.Timeout | undefined;
+  #progressBytes = 0;
   #reason: ShoalError | undefined;
   #closed = false;
 
@@ -142,12 +149,15 @@ export class PeerConnection implements FrameHandler {
   }
 
   onChunk(requestId: number, chunk: number, lengthBytes: number): ChunkTarget | undefined {
-    return this.#events.onChunk(this, requestId, chunk, lengthBytes);
+    const target = this.#events.onChunk(this, requestId, chunk, lengthBytes);
+    if (target !== undefined && this.#progressTimer === undefined) this.#watchProgress();
+    return target;
   }
 
   /** Gives false when reading should pause; it goes on by itself. */
   #read(bytes: Buffer): boolean {
     if (this.isClosed) return true;
+    this.#progressBytes += bytes.length;
     try {
       this.#reader.feed(bytes);
     } catch (error) {
@@ -162,9 +172,21 @@ export class PeerConnection implements FrameHandler {
     return false;
   }
 
+  #watchProgress(): void {
+    this.#progressBytes = 0;
+    this.#progressTimer = setTimeout(() => {
+      this.#progressTimer = undefined;
+      if (this.#reader.openTarget === undefined) return;
+      const isOurs = this.#pool.isFull;
+      if (this.#progressBytes >= PROGRESS_BYTES_MIN || isOurs) this.#watchProgress();
+      else this.close(unavailable(`it sent ${this.#progressBytes} bytes in ${PROGRESS_INTERVAL_MS} ms`));
+    }, PROGRESS_INTERVAL_MS);
+  }
+
   #onClose(): void {
     if (this.#closed) return;
     this.#closed = true;
+    clearTimeout(this.#progressTimer);
     clearTimeout(this.#helloTimer);
     this.#reader.openTarget?.broken();
     this.#events.onClose(this, this.#reason ?? unavailable('it hung up'));
