@@ -1,61 +1,315 @@
-import { createHash } from 'node:crypto';
 import * as fs from 'node:fs';
 import * as os from 'node:os';
 import * as path from 'node:path';
 import * as zlib from 'node:zlib';
-import { pack } from 'tar-stream';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import type { Digest } from '../../../shim/base/digest.ts';
+import type { Compression } from '../../../shim/base/descriptor.ts';
+import { digestOf } from '../../../shim/base/digest.ts';
+import { type ErrorCode, ShoalError } from '../../../shim/base/errors.ts';
 import { createUnpackPool } from '../../../shim/unpack/create-unpack-pool.ts';
+import type { ZstdBackend } from '../../../shim/unpack/inflate.ts';
+import type { UnpackJob, UnpackRun } from '../../../shim/unpack/unpack-pool.ts';
+import { archive, type EntryFields } from './tar-builder.ts';
 
 const test = suite('unpack pool');
 const directory = fs.mkdtempSync(path.join(os.tmpdir(), 'shoal-unpack-'));
-test.after(() => fs.rmSync(directory, { recursive: true }));
+const isRoot = process.getuid?.() === 0;
+const never = new AbortController().signal;
+const pool = createUnpackPool({ workersMax: 2 });
+test.after(async () => {
+  await pool.close();
+  fs.rmSync(directory, { recursive: true });
+});
+let jobs = 0;
 
-function digest(bytes: Buffer): Digest {
-  return `sha256:${createHash('sha256').update(bytes).digest('hex')}` as Digest;
+interface Given {
+  readonly layer: Buffer;
+  readonly tar: Buffer;
+  readonly compression?: Compression;
 }
 
-test('unpacks a gzip layer in a worker', async () => {
-  const tar = pack();
-  tar.entry({ name: 'a/b.txt', mode: 0o640, mtime: new Date(1_600_000_000_000) }, 'hello');
-  tar.finalize();
-  const chunks: Buffer[] = [];
-  for await (const chunk of tar) chunks.push(chunk as Buffer);
-  const tarBytes = Buffer.concat(chunks);
-  const layer = zlib.gzipSync(tarBytes);
-  const sourcePath = path.join(directory, 'layer');
-  fs.writeFileSync(sourcePath, layer);
-  const targetDirectory = path.join(directory, 'target');
-  fs.mkdirSync(targetDirectory, { mode: 0o700 });
-  const pool = createUnpackPool({ workersMax: 1 });
-  const run = pool.start(
-    {
-      sourcePath,
-      sizeBytes: layer.length,
-      digest: digest(layer),
-      diffId: digest(tarBytes),
-      compression: 'gzip',
-      mode: 'overlay',
-      targetDirectory,
-      privileged: process.getuid?.() === 0,
-      unpackedBytesMax: 1e6,
-    },
-    new AbortController().signal,
-  );
-  run.advance(layer.length);
-  assert.equal(await run.result, {
-    unpackedBytes: 5,
-    tarBytes: tarBytes.length,
-    entries: 1,
-    impliedDirectories: ['a'],
+function jobFor({ layer, tar, compression = 'gzip' }: Given, changes: Partial<UnpackJob> = {}): UnpackJob {
+  const name = path.join(directory, `${jobs++}`);
+  fs.writeFileSync(`${name}.layer`, layer);
+  fs.mkdirSync(name, { mode: 0o700 });
+  return {
+    sourcePath: `${name}.layer`,
+    sizeBytes: layer.length,
+    digest: digestOf(layer),
+    diffId: digestOf(tar),
+    compression,
+    mode: 'overlay',
+    targetDirectory: name,
+    privileged: isRoot,
+    unpackedBytesMax: 1e9,
+    ...changes,
+  };
+}
+
+function startAll(job: UnpackJob, signal: AbortSignal = never): UnpackRun {
+  const run = pool.start(job, signal);
+  run.advance(job.sizeBytes);
+  return run;
+}
+
+async function failure(result: Promise<unknown>, code: ErrorCode): Promise<ShoalError> {
+  try {
+    await result;
+  } catch (error) {
+    assert.instance(error, ShoalError);
+    assert.is((error as ShoalError).code, code, String(error));
+    return error as ShoalError;
+  }
+  throw new Error(`succeeded, ${code} wanted`);
+}
+
+const text = (length: number): string => 'The quick brown fox. '.repeat(length / 21 + 1).slice(0, length);
+const files: EntryFields[] = [
+  { name: 'a/b.txt', data: 'hello', mode: 0o640 },
+  { name: 'large', data: text(3_000_000) },
+  { name: 'empty', data: '' },
+];
+const tar = archive(...files);
+
+function assertFiles(root: string): void {
+  assert.is(fs.readFileSync(path.join(root, 'a/b.txt'), 'utf8'), 'hello');
+  assert.is(fs.readFileSync(path.join(root, 'large'), 'utf8'), text(3_000_000));
+  assert.is(fs.statSync(path.join(root, 'a/b.txt')).mode & 0o7777, 0o640);
+  assert.is(fs.statSync(path.join(root, 'large')).mtimeMs, 1_600_000_000_000);
+}
+
+/** The whole in two parts of the codec's own units, cut inside a file. */
+function inParts(compress: (bytes: Buffer) => Buffer): Buffer {
+  return Buffer.concat([compress(tar.subarray(0, 1_000_001)), compress(tar.subarray(1_000_001))]);
+}
+
+const skippable = Buffer.concat([Buffer.from([0x5a, 0x2a, 0x4d, 0x18, 6, 0, 0, 0]), Buffer.from('ignore')]);
+const layers: Record<string, { layer: Buffer; compression: Compression }> = {
+  gzip: { layer: zlib.gzipSync(tar), compression: 'gzip' },
+  'stored gzip': { layer: zlib.gzipSync(tar, { level: 0 }), compression: 'gzip' },
+  'gzip of two members': { layer: inParts(zlib.gzipSync), compression: 'gzip' },
+  'gzip with zeros behind': {
+    layer: Buffer.concat([zlib.gzipSync(tar), Buffer.alloc(200_000)]),
+    compression: 'gzip',
+  },
+  'plain tar': { layer: tar, compression: 'none' },
+  'plain tar that is called gzip': { layer: tar, compression: 'gzip' },
+};
+const zstdLayers: Record<string, Buffer> = {
+  zstd: zlib.zstdCompressSync(tar),
+  'zstd of two frames': inParts(zlib.zstdCompressSync),
+  'zstd with skippable frames': Buffer.concat([skippable, inParts(zlib.zstdCompressSync), skippable]),
+};
+
+for (const [name, { layer, compression }] of Object.entries(layers))
+  test(`start() unpacks ${name}`, async () => {
+    const job = jobFor({ layer, tar, compression });
+    const { impliedDirectories, ...counts } = await startAll(job).result;
+    assert.equal(impliedDirectories, ['a']);
+    assert.equal(counts, { unpackedBytes: 3_000_005, tarBytes: tar.length, entries: 3 });
+    assertFiles(job.targetDirectory);
   });
-  await pool.close();
-  const file = path.join(targetDirectory, 'a/b.txt');
-  assert.is(fs.readFileSync(file, 'utf8'), 'hello');
-  assert.is(fs.statSync(file).mode & 0o7777, 0o640);
-  assert.is(fs.statSync(file).mtimeMs, 1_600_000_000_000);
+
+for (const zstd of ['zstd-napi', 'node'] as ZstdBackend[])
+  test(`start() unpacks zstd with ${zstd}, one frame or many, and refuses damaged ones`, async () => {
+    const own = createUnpackPool({ workersMax: 1, zstd });
+    try {
+      for (const [name, layer] of Object.entries(zstdLayers)) {
+        const job = jobFor({ layer, tar, compression: 'zstd' });
+        const run = own.start(job, never);
+        run.advance(job.sizeBytes);
+        assert.is((await run.result).entries, 3, name);
+        assertFiles(job.targetDirectory);
+      }
+      for (const damaged of [
+        zlib.zstdCompressSync(tar).subarray(0, -3),
+        Buffer.concat([zlib.zstdCompressSync(tar), Buffer.from('rest')]),
+      ]) {
+        const job = jobFor({ layer: damaged, tar, compression: 'zstd' });
+        const run = own.start(job, never);
+        run.advance(job.sizeBytes);
+        await failure(run.result, 'UNPACK_INVALID');
+      }
+    } finally {
+      await own.close();
+    }
+  });
+
+test('start() refuses gzip that is cut off, and bytes behind it that are no member', async () => {
+  const layer = zlib.gzipSync(tar);
+  await failure(startAll(jobFor({ layer: layer.subarray(0, -5), tar })).result, 'UNPACK_INVALID');
+  await failure(
+    startAll(jobFor({ layer: Buffer.concat([layer, Buffer.from('rest')]), tar })).result,
+    'UNPACK_INVALID',
+  );
+  await failure(
+    startAll(jobFor({ layer: Buffer.concat([layer, Buffer.from('\0\0rest')]), tar })).result,
+    'UNPACK_INVALID',
+  );
+});
+
+test('start() tells which digest is wrong', async () => {
+  const layer = zlib.gzipSync(tar);
+  const wrong = digestOf('something else');
+  const ofLayer = await failure(
+    startAll(jobFor({ layer, tar }, { digest: wrong })).result,
+    'DIGEST_MISMATCH',
+  );
+  assert.is(ofLayer.facts.which, 'layer');
+  const ofDiff = await failure(startAll(jobFor({ layer, tar }, { diffId: wrong })).result, 'DIGEST_MISMATCH');
+  assert.is(ofDiff.facts.which, 'diff');
+  assert.is(ofDiff.facts.wanted, wrong);
+});
+
+test('start() calls a layer damaged on its way a wrong digest, not a malformed layer', async () => {
+  const layer = zlib.gzipSync(tar);
+  const damaged = Buffer.from(layer).fill(0xff, 5_000, 5_010);
+  const error = await failure(
+    startAll(jobFor({ layer: damaged, tar }, { digest: digestOf(layer) })).result,
+    'DIGEST_MISMATCH',
+  );
+  assert.is(error.facts.which, 'layer');
+});
+
+test('start() refuses a file that is shorter or longer than its descriptor says', async () => {
+  const layer = zlib.gzipSync(tar);
+  await failure(startAll(jobFor({ layer, tar }, { sizeBytes: layer.length + 1 })).result, 'SIZE_MISMATCH');
+  const longer = jobFor({ layer, tar });
+  fs.appendFileSync(longer.sourcePath, 'x');
+  await failure(startAll(longer).result, 'SIZE_MISMATCH');
+});
+
+test('verify mode checks both digests and writes nothing', async () => {
+  const layer = zlib.gzipSync(tar);
+  const job = jobFor({ layer, tar }, { mode: 'verify' });
+  assert.is((await startAll(job).result).tarBytes, tar.length);
+  assert.equal(fs.readdirSync(job.targetDirectory), []);
+  await failure(
+    startAll(jobFor({ layer, tar }, { mode: 'verify', diffId: job.digest })).result,
+    'DIGEST_MISMATCH',
+  );
+});
+
+test('a run reads no further than announced', async () => {
+  const layer = zlib.gzipSync(tar, { level: 0 });
+  const job = jobFor({ layer, tar });
+  // What is not announced is not there yet; reading it early would give a wrong digest.
+  fs.writeFileSync(job.sourcePath, Buffer.alloc(layer.length, 0xee));
+  const fd = fs.openSync(job.sourcePath, 'r+');
+  const run = pool.start(job, never);
+  let isDone = false;
+  void run.result.then(() => {
+    isDone = true;
+  });
+  const stepBytes = Math.ceil(layer.length / 40);
+  for (let at = 0; at < layer.length; at += stepBytes) {
+    assert.not(isDone);
+    fs.writeSync(fd, layer, at, Math.min(stepBytes, layer.length - at), at);
+    run.advance(Math.min(layer.length, at + stepBytes));
+    await new Promise((resolve) => setImmediate(resolve));
+  }
+  fs.closeSync(fd);
+  await run.result;
+  assertFiles(job.targetDirectory);
+});
+
+test('a run that waits for bytes is cancelled within a second, and its worker serves the next', async () => {
+  const layer = zlib.gzipSync(tar);
+  const controller = new AbortController();
+  const run = pool.start(jobFor({ layer, tar }), controller.signal);
+  run.advance(1_000);
+  const startedMs = performance.now();
+  setImmediate(() => controller.abort());
+  await failure(run.result, 'CANCELLED');
+  assert.ok(performance.now() - startedMs < 1_000);
+  await startAll(jobFor({ layer, tar })).result;
+});
+
+test('a run in the middle of its work is cancelled within a second', async () => {
+  const bomb = zlib.gzipSync(Buffer.concat([archive({ name: 'a', data: Buffer.alloc(200_000_000) })]), {
+    level: 1,
+  });
+  const controller = new AbortController();
+  const run = startAll(jobFor({ layer: bomb, tar }), controller.signal);
+  await new Promise((resolve) => setImmediate(resolve));
+  const startedMs = performance.now();
+  controller.abort();
+  await failure(run.result, 'CANCELLED');
+  assert.ok(performance.now() - startedMs < 1_000);
+});
+
+test('a gzip bomb and a sparse claim are stopped by the limit', async () => {
+  const bomb = archive({ name: 'a', data: Buffer.alloc(20_000_000) });
+  const limits = { unpackedBytesMax: 1_000_000 };
+  await failure(startAll(jobFor({ layer: zlib.gzipSync(bomb), tar: bomb }, limits)).result, 'LIMIT_EXCEEDED');
+  const pax = {
+    'GNU.sparse.major': '0',
+    'GNU.sparse.minor': '1',
+    'GNU.sparse.numblocks': '0',
+    'GNU.sparse.realsize': '9223372036854775807',
+  };
+  const claim = archive({ name: 'a', pax });
+  const job = jobFor({ layer: claim, tar: claim, compression: 'none' }, limits);
+  await failure(startAll(job).result, 'LIMIT_EXCEEDED');
+  assert.equal(fs.readdirSync(job.targetDirectory), []);
+});
+
+test('a failed system call is told with its path and code', async () => {
+  const layer = zlib.gzipSync(archive({ name: 'f', data: '1' }, { name: 'f/x', data: '2' }));
+  const error = await failure(startAll(jobFor({ layer, tar: layer })).result, 'UNPACK_FAILED');
+  assert.equal(error.facts, { path: 'f/x', errno: 'ENOTDIR' });
+  const missing = jobFor({ layer, tar: layer }, { sourcePath: path.join(directory, 'missing') });
+  assert.is((await failure(startAll(missing).result, 'UNPACK_FAILED')).facts.errno, 'ENOENT');
+});
+
+test('runs above the number of workers wait in the order of start()', async () => {
+  const own = createUnpackPool({ workersMax: 1 });
+  const layer = zlib.gzipSync(tar);
+  const done: number[] = [];
+  const all = [0, 1, 2, 3].map(async (i) => {
+    const job = jobFor({ layer, tar });
+    const run = own.start(job, never);
+    run.advance(job.sizeBytes);
+    await run.result;
+    done.push(i);
+  });
+  await Promise.all(all);
+  await own.close();
+  assert.equal(done, [0, 1, 2, 3]);
+});
+
+test('a waiting run is cancelled at once', async () => {
+  const own = createUnpackPool({ workersMax: 1 });
+  const layer = zlib.gzipSync(tar);
+  const first = own.start(jobFor({ layer, tar }), never);
+  const controller = new AbortController();
+  const second = own.start(jobFor({ layer, tar }), controller.signal);
+  controller.abort();
+  await failure(second.result, 'CANCELLED');
+  await own.close();
+  await failure(first.result, 'CANCELLED');
+  await failure(own.start(jobFor({ layer, tar }), never).result, 'CANCELLED');
+});
+
+test('without privileges owners and devices are left out, and sealed directories are still filled', async () => {
+  const entries: EntryFields[] = [
+    { name: 'sealed/', type: '5', mode: 0o555, uid: 77 },
+    {
+      name: 'sealed/f',
+      data: '1',
+      uid: 77,
+      pax: { 'SCHILY.xattr.security.capability': 'x', 'SCHILY.xattr.user.a': 'y' },
+    },
+    { name: 'device', type: '3', deviceMajor: 1, deviceMinor: 3 },
+  ];
+  const layer = archive(...entries);
+  const job = jobFor({ layer, tar: layer, compression: 'none' }, { privileged: false });
+  await startAll(job).result;
+  assert.equal(fs.readdirSync(job.targetDirectory), ['sealed']);
+  const sealed = fs.statSync(path.join(job.targetDirectory, 'sealed'));
+  assert.equal([sealed.mode & 0o777, sealed.uid], [0o555, process.getuid?.()]);
+  assert.is(fs.readFileSync(path.join(job.targetDirectory, 'sealed/f'), 'utf8'), '1');
 });
 
 test.run();
