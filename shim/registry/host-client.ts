@@ -3,7 +3,7 @@ import { ErrorCode, ShoalError } from '../base/errors.ts';
 import { Authorizer } from './authorizer.ts';
 import type { HostCredentials } from './credentials.ts';
 import type { RegistryHost } from './hosts-toml.ts';
-import { discard } from './http-body.ts';
+import { release } from './http-body.ts';
 import { isPlainHttpAnswer, mapHttpError } from './http-error.ts';
 import { REDIRECT_LIFE_MS, REDIRECT_TARGETS_MAX, REDIRECTS_MAX } from './limits.ts';
 import type { Redactor } from './redaction.ts';
@@ -66,7 +66,7 @@ export class HostClient {
     if (request.blob !== undefined && known !== undefined) {
       const { response } = await this.#follow(known, request);
       if (!EXPIRED_STATUSES.has(response.status)) return response;
-      discard(response.body);
+      release(response);
       this.#redirectTargets.delete(request.blob);
     }
     return this.#getAuthorized(request);
@@ -82,7 +82,7 @@ export class HostClient {
       challenged.add(url.host);
       const authorizer = this.#authorizerFor(url);
       if (!(await this.#answer(authorizer, followed, sent, request))) return response;
-      discard(response.body);
+      release(response);
     }
   }
 
@@ -95,7 +95,7 @@ export class HostClient {
     try {
       return await authorizer.answer(response, sent, url.protocol === 'http:', request.signal);
     } catch (error) {
-      discard(response.body);
+      release(response);
       throw mapHttpError(error, request.doing, url.host, request.signal);
     }
   }
@@ -116,7 +116,7 @@ export class HostClient {
     for (let hop = 0; hop <= REDIRECTS_MAX; hop++) {
       const { response, url: asked, sent } = await this.#send(url, request);
       if (!REDIRECT_STATUSES.has(response.status)) return { response, url: asked, sent };
-      discard(response.body);
+      release(response);
       url = redirectTarget(response, asked, request.doing);
     }
     throw protocol(request.doing, `${this.config.host} redirected more than ${REDIRECTS_MAX} times`);

@@ -1,6 +1,7 @@
 import type { Readable } from 'node:stream';
 import { ErrorCode, ShoalError } from '../base/errors.ts';
 import { mapHttpError } from './http-error.ts';
+import { ERROR_BODY_BYTES_MAX } from './limits.ts';
 import type { HttpResponse } from './transport.ts';
 
 export interface ReadBodyOptions {
@@ -42,6 +43,16 @@ async function collect(body: Readable, { bytesMax, doing }: ReadBodyOptions): Pr
 export function discard(body: Readable): void {
   body.on('error', () => {});
   body.destroy();
+}
+
+/** Gives up a response whose body says nothing: a short one is read to its end, so that its connection is used again. */
+export function release({ body }: HttpResponse): void {
+  let patienceBytes = ERROR_BODY_BYTES_MAX;
+  body.on('error', () => {});
+  body.on('data', (chunk: Uint8Array) => {
+    patienceBytes -= chunk.length;
+    if (patienceBytes < 0) body.destroy();
+  });
 }
 
 export function contentLength(response: HttpResponse): number | undefined {

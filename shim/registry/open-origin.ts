@@ -1,17 +1,18 @@
 import type { Readable } from 'node:stream';
 import type { Descriptor, RawDocument } from '../base/descriptor.ts';
-import { type Digest, digestOf, isDigest } from '../base/digest.ts';
+import type { Digest } from '../base/digest.ts';
 import { ErrorCode, isShoalError, ShoalError, throwIfAborted } from '../base/errors.ts';
 import { credentialsForHost, secretsOf } from './credentials.ts';
+import { checkContent, checkResolved, mediaTypeOf } from './document-checks.ts';
 import { HostClient } from './host-client.ts';
 import { loadHosts } from './hosts.ts';
 import type { RegistryHost } from './hosts-toml.ts';
-import { contentLength, discard, readBody } from './http-body.ts';
+import { discard, readBody } from './http-body.ts';
 import { DEFAULT_ORIGIN_LIMITS, HOST_PENALTY_MS, type OriginLimits } from './limits.ts';
 import { CONFIG_BYTES_MAX, MANIFEST_ACCEPT, MANIFEST_BYTES_MAX } from './manifest.ts';
 import type { ByteRange, Credentials, Origin } from './origin.ts';
 import type { ProxySettings } from './proxy-settings.ts';
-import { RangeBody } from './range-body.ts';
+import { checkRange, openRange } from './range-response.ts';
 import { Redactor } from './redaction.ts';
 import type { Reference } from './reference.ts';
 import { responseError } from './response-error.ts';
@@ -239,119 +240,4 @@ function isUnreachable(error: ShoalError): boolean {
 function weightOf(error: ShoalError): number {
   if (isUnreachable(error)) return 0;
   return error.code === ErrorCode.NotFound ? 1 : 2;
-}
-
-/** The digest of what a reference resolved to, checked against the registry's header and the reference. */
-function checkResolved(
-  response: HttpResponse,
-  bytes: Uint8Array,
-  wanted: Digest | undefined,
-  doing: string,
-): Digest {
-  const digest = digestOf(bytes);
-  const announced = response.header('docker-content-digest');
-  const mismatch = (found: string) =>
-    new ShoalError(ErrorCode.DigestMismatch, `Cannot ${doing}: ${response.host} sent "${digest}", ${found}`);
-  if (wanted !== undefined && wanted !== digest) throw mismatch(`"${wanted}" wanted`);
-  if (announced !== undefined && isDigest(announced) && announced !== digest)
-    throw mismatch(`but its header says "${announced}"`);
-  return digest;
-}
-
-function checkContent(bytes: Uint8Array, descriptor: Descriptor, doing: string): void {
-  const { digest, sizeBytes } = descriptor;
-  if (bytes.length !== sizeBytes)
-    throw new ShoalError(
-      ErrorCode.SizeMismatch,
-      `Cannot ${doing}: ${bytes.length} bytes found, ${sizeBytes} wanted`,
-    );
-  const found = digestOf(bytes);
-  if (found !== digest)
-    throw new ShoalError(ErrorCode.DigestMismatch, `Cannot ${doing}: "${found}" found, "${digest}" wanted`);
-}
-
-/** The registry's media type; the document's own where the registry only says that it is text or JSON. */
-function mediaTypeOf(response: HttpResponse, bytes: Uint8Array): string {
-  const announced = (response.header('content-type') ?? '').split(';')[0]?.trim().toLowerCase() ?? '';
-  if (announced.startsWith('application/vnd.')) return announced;
-  try {
-    const { mediaType, schemaVersion } = JSON.parse(new TextDecoder().decode(bytes)) as Record<
-      string,
-      unknown
-    >;
-    if (typeof mediaType === 'string') return mediaType;
-    if (schemaVersion === 1) return 'application/vnd.docker.distribution.manifest.v1+json';
-  } catch {
-    // Not JSON: the parser of manifests says so.
-  }
-  return announced;
-}
-
-function checkRange({ offsetBytes, lengthBytes }: ByteRange, blobSizeBytes: number, doing: string): void {
-  const isWhole = [offsetBytes, lengthBytes, blobSizeBytes].every(Number.isSafeInteger);
-  if (isWhole && offsetBytes >= 0 && lengthBytes > 0 && offsetBytes + lengthBytes <= blobSizeBytes) return;
-  const found = `bytes ${offsetBytes} to ${offsetBytes + lengthBytes} asked for`;
-  throw new ShoalError(ErrorCode.SizeMismatch, `Cannot ${doing}: ${found}, the blob has ${blobSizeBytes}`);
-}
-
-function openRange(
-  response: HttpResponse,
-  range: ByteRange,
-  blobSizeBytes: number,
-  doing: string,
-  signal: AbortSignal,
-): Readable {
-  const problem =
-    response.status === 206
-      ? partialProblem(response, range, blobSizeBytes)
-      : wholeProblem(response, blobSizeBytes);
-  if (problem === undefined) {
-    const isPartial = response.status === 206;
-    const skipBytes = isPartial ? 0 : range.offsetBytes;
-    const endsWithRange = isPartial || range.offsetBytes + range.lengthBytes === blobSizeBytes;
-    return new RangeBody(response, {
-      skipBytes,
-      lengthBytes: range.lengthBytes,
-      endsWithRange,
-      doing,
-      signal,
-    });
-  }
-  discard(response.body);
-  throw new ShoalError(problem.code, `Cannot ${doing}: ${response.host} ${problem.found}`);
-}
-
-interface Problem {
-  readonly code: ErrorCode;
-  readonly found: string;
-}
-
-/** Content-Range (RFC 9110, 14.4) must name what was asked for, and a blob of the descriptor's size. */
-function partialProblem(
-  response: HttpResponse,
-  range: ByteRange,
-  blobSizeBytes: number,
-): Problem | undefined {
-  const match = /^bytes (\d{1,16})-(\d{1,16})\/(\d{1,16}|\*)$/.exec(response.header('content-range') ?? '');
-  if (match === null) return { code: ErrorCode.RegistryProtocol, found: 'sent a part without saying which' };
-  const [, first, last, total] = match;
-  if (total !== '*' && Number(total) !== blobSizeBytes)
-    return { code: ErrorCode.SizeMismatch, found: `has ${total} bytes, ${blobSizeBytes} wanted` };
-  const lastWanted = range.offsetBytes + range.lengthBytes - 1;
-  if (Number(first) !== range.offsetBytes || Number(last) !== lastWanted)
-    return {
-      code: ErrorCode.RegistryProtocol,
-      found: `sent bytes ${first} to ${last}, ${range.offsetBytes} to ${lastWanted} wanted`,
-    };
-  return lengthProblem(response, range.lengthBytes);
-}
-
-function wholeProblem(response: HttpResponse, blobSizeBytes: number): Problem | undefined {
-  return lengthProblem(response, blobSizeBytes);
-}
-
-function lengthProblem(response: HttpResponse, wantedBytes: number): Problem | undefined {
-  const announced = contentLength(response);
-  if (announced === undefined || announced === wantedBytes) return undefined;
-  return { code: ErrorCode.SizeMismatch, found: `announced ${announced} bytes, ${wantedBytes} wanted` };
 }

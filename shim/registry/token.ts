@@ -1,6 +1,6 @@
 import { ErrorCode, ShoalError } from '../base/errors.ts';
 import type { HostCredentials } from './credentials.ts';
-import { discard, readBody } from './http-body.ts';
+import { readBody, release } from './http-body.ts';
 import { mapHttpError } from './http-error.ts';
 import { SCOPES_MAX, TOKEN_BODY_BYTES_MAX, TOKEN_LENGTH_MAX } from './limits.ts';
 import { isLoopbackHost } from './loopback.ts';
@@ -50,7 +50,7 @@ export async function fetchToken(
   if (hasSecret(credentials)) {
     const response = await send(realm, postRequest(request));
     if (!NO_OAUTH_STATUSES.has(response.status)) return readToken(response, doing, redactor, signal);
-    discard(response.body);
+    release(response);
   }
   const response = await send(getUrl(request), {
     headers: { ...request.headers, ...basicHeader(credentials) },

@@ -84,6 +84,28 @@ for (const [name, offset, length] of RANGES) {
   });
 }
 
+test('challenges, redirects and documents leave their connections to the next request', async () => {
+  const ports = new Set<number | undefined>();
+  await using server = await startServer((request, response) => {
+    ports.add(response.socket?.remotePort);
+    if (request.headers.authorization === undefined) challengeBasic(response);
+    else if (request.path.endsWith(BLOB_DIGEST))
+      response.writeHead(307, { location: '/moved', 'content-length': 0 }).end();
+    else if (request.path === '/moved') sendRange(request, response);
+    else wellBehaved(request, response);
+  });
+  await using origin = originOf(server, {
+    credentials: { username: 'me', password: 'hunter22' },
+    reference: parseReference(`${server.host}/library/app:v1`),
+  });
+  await origin.resolve(signal);
+  await origin.resolve(signal);
+  await readRange(origin, 0, 10);
+  await origin.resolve(signal);
+  assert.is(server.seen.length, 6);
+  assert.ok(ports.size <= 2, `${ports.size} connections`);
+});
+
 test('readBlob() refuses a range outside the blob before asking', async () => {
   await using server = await startServer(wellBehaved);
   await using origin = originOf(server);

@@ -1,10 +1,14 @@
 import { spawnSync } from 'node:child_process';
+import { once } from 'node:events';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { createServer } from 'node:http';
+import { type AddressInfo, connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { ErrorCode } from '../../../shim/base/errors.ts';
+import { parseReference } from '../../../shim/registry/reference.ts';
 import {
   assertFails,
   challengeBasic,
@@ -23,8 +27,7 @@ const directory = mkdtempSync(join(tmpdir(), 'shoal-tls-'));
 const hasOpenssl = spawnSync('openssl', ['version']).status === 0;
 const test = suite('tls');
 const check = hasOpenssl ? test : test.skip;
-if (!hasOpenssl)
-  console.log('SKIP TLS tests: no openssl in PATH to make certificates with (apt-get install openssl)');
+if (!hasOpenssl) console.log('SKIP: no openssl in PATH to make certificates with (apt-get install openssl)');
 
 function openssl(...args: readonly string[]): void {
   const made = spawnSync('openssl', args, { cwd: directory, encoding: 'utf8' });
@@ -140,6 +143,19 @@ check('a token realm without TLS is refused by a registry with TLS, on loopback 
   assert.is(realm.seen.length, 0);
 });
 
+check('a registry with TLS is reached through the proxy of the environment by a tunnel', async () => {
+  await using server = await startServer(wellBehaved, registry);
+  await using proxy = await startTunnel(server.port);
+  const toml = 'server = "https://registry.example.com"\nskip_verify = true';
+  await withHosts({ host: 'registry.example.com' }, toml, async (configPath) => {
+    const reference = parseReference('registry.example.com/library/app:v1');
+    await using origin = originOf(server, { configPath, reference, proxy: { httpsProxy: proxy.url } });
+    await origin.resolve(signal);
+  });
+  assert.equal(proxy.targets, ['registry.example.com:443']);
+  assert.is(server.seen[0]?.headers.host, 'registry.example.com');
+});
+
 check('credentials pass through TLS', async () => {
   await using server = await startServer((request, response) => {
     if (request.headers.authorization === undefined) challengeBasic(response);
@@ -148,5 +164,20 @@ check('credentials pass through TLS', async () => {
   await using origin = originOf(server, { credentials: { username: 'me', password: 'hunter22' } });
   await origin.resolve(signal);
 });
+
+/** A proxy that tunnels whatever is asked for to one port. */
+async function startTunnel(port: number) {
+  const targets: string[] = [];
+  const server = createServer().on('connect', (request, socket) => {
+    targets.push(request.url ?? '');
+    const upstream = connect(port, '127.0.0.1', () => socket.write('HTTP/1.1 200 OK\r\n\r\n'));
+    upstream.on('error', () => socket.destroy()).pipe(socket);
+    socket.on('error', () => upstream.destroy()).pipe(upstream);
+  });
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+  return { url, targets, [Symbol.asyncDispose]: async () => void server.close() };
+}
 
 test.run();

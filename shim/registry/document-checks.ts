@@ -1,0 +1,50 @@
+import type { Descriptor } from '../base/descriptor.ts';
+import { type Digest, digestOf, isDigest } from '../base/digest.ts';
+import { ErrorCode, ShoalError } from '../base/errors.ts';
+import type { HttpResponse } from './transport.ts';
+
+/** The digest of what a reference resolved to, checked against the registry's header and the reference. */
+export function checkResolved(
+  response: HttpResponse,
+  bytes: Uint8Array,
+  wanted: Digest | undefined,
+  doing: string,
+): Digest {
+  const digest = digestOf(bytes);
+  const announced = response.header('docker-content-digest');
+  const mismatch = (found: string) =>
+    new ShoalError(ErrorCode.DigestMismatch, `Cannot ${doing}: ${response.host} sent "${digest}", ${found}`);
+  if (wanted !== undefined && wanted !== digest) throw mismatch(`"${wanted}" wanted`);
+  if (announced !== undefined && isDigest(announced) && announced !== digest)
+    throw mismatch(`but its header says "${announced}"`);
+  return digest;
+}
+
+export function checkContent(bytes: Uint8Array, descriptor: Descriptor, doing: string): void {
+  const { digest, sizeBytes } = descriptor;
+  if (bytes.length !== sizeBytes)
+    throw new ShoalError(
+      ErrorCode.SizeMismatch,
+      `Cannot ${doing}: ${bytes.length} bytes found, ${sizeBytes} wanted`,
+    );
+  const found = digestOf(bytes);
+  if (found !== digest)
+    throw new ShoalError(ErrorCode.DigestMismatch, `Cannot ${doing}: "${found}" found, "${digest}" wanted`);
+}
+
+/** The registry's media type; the document's own where the registry only says that it is text or JSON. */
+export function mediaTypeOf(response: HttpResponse, bytes: Uint8Array): string {
+  const announced = (response.header('content-type') ?? '').split(';')[0]?.trim().toLowerCase() ?? '';
+  if (announced.startsWith('application/vnd.')) return announced;
+  try {
+    const { mediaType, schemaVersion } = JSON.parse(new TextDecoder().decode(bytes)) as Record<
+      string,
+      unknown
+    >;
+    if (typeof mediaType === 'string') return mediaType;
+    if (schemaVersion === 1) return 'application/vnd.docker.distribution.manifest.v1+json';
+  } catch {
+    // Not JSON: the parser of manifests says so.
+  }
+  return announced;
+}
