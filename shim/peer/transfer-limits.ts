@@ -1,6 +1,6 @@
 /** Limits of the transfer engine; each has its unit in its name. */
 export interface TransferLimits {
-  /** Blobs that download at once; others wait in the order of `open`. `proxyConcurrencyLimit`. */
+  /** Blobs that download at once; others wait for their turn. `proxyConcurrencyLimit`. */
   readonly downloadsMax: number;
   /** Bytes handed to local consumers, all together; 0 is unlimited. `throttleLimitMB` × 10^6. */
   readonly localBytesPerSecond: number;

@@ -61,12 +61,16 @@ export class PeerWorld {
     this.origin = origin;
   }
 
+  static async start(blobs: SampleBlob[]): Promise<PeerWorld> {
+    return new PeerWorld(await BlobOrigin.start(...blobs));
+  }
+
   static async run(blobs: SampleBlob[], body: (world: PeerWorld) => Promise<void>): Promise<void> {
-    const world = new PeerWorld(await BlobOrigin.start(...blobs));
+    const world = await PeerWorld.start(blobs);
     try {
       await body(world);
     } finally {
-      await world.#close();
+      await world.close();
     }
   }
 
@@ -120,7 +124,7 @@ export class PeerWorld {
     for (const { members } of this.#nodes) members.set(all.map((peer) => ({ peer, zone: '' })));
   }
 
-  async #close(): Promise<void> {
+  async close(): Promise<void> {
     for (const { node } of [...this.#nodes]) await node.close();
     await this.origin.close();
     rmSync(this.#directory, { recursive: true });
