@@ -1,4 +1,5 @@
-import { open } from 'node:fs/promises';
+import { constants } from 'node:fs';
+import { access, open } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type Digest, hexOf } from '../base/digest.ts';
@@ -36,15 +37,20 @@ export class BlobStore {
   readonly #client: ContainerdClient;
   readonly #contentRoot: string | undefined;
 
-  /** `contentRoot`: the store's directory if this process may be able to see it. */
+  /** `contentRoot`: the store's directory, which containerd makes with the first blob; this process may not see it. */
   constructor(client: ContainerdClient, contentRoot: string | undefined) {
     this.#client = client;
     this.#contentRoot = contentRoot;
   }
 
-  /** Where containerd keeps a committed blob. */
-  path(digest: Digest): string | undefined {
-    return this.#contentRoot && join(this.#contentRoot, 'blobs', 'sha256', hexOf(digest));
+  /** Where containerd keeps a committed blob; undefined when this process cannot read it there. */
+  async path(digest: Digest): Promise<string | undefined> {
+    if (this.#contentRoot === undefined) return undefined;
+    const path = join(this.#contentRoot, 'blobs', 'sha256', hexOf(digest));
+    return await access(path, constants.R_OK).then(
+      () => path,
+      () => undefined,
+    );
   }
 
   async info(digest: Digest, signal: AbortSignal): Promise<ContentInfo | undefined> {
@@ -73,7 +79,7 @@ export class BlobStore {
 
   /** Stores a small blob in one message. */
   async importBytes(blob: BlobRequest, data: Uint8Array, signal: AbortSignal): Promise<BlobRoute> {
-    const writer = new ContentWriter(this.#client, this.#options(blob, signal));
+    const writer = await ContentWriter.open(this.#client, this.#options(blob, signal));
     try {
       await writer.send({ ...commitMessage(blob), offset: 0, data });
       return 'sent';
@@ -118,7 +124,7 @@ export class BlobStore {
   ): Promise<{ writer: ContentWriter; answer: WriteResponse }> {
     const deadlineMs = performance.now() + LOCK_WAIT_MAX_MS;
     for (let waitMs = LOCK_RETRY_FIRST_MS; ; waitMs = Math.min(waitMs * 2, LOCK_RETRY_MAX_MS)) {
-      const writer = new ContentWriter(this.#client, options);
+      const writer = await ContentWriter.open(this.#client, options);
       try {
         const first = {
           action: WriteAction.Stat,

@@ -2,11 +2,12 @@ import {
   Client,
   type ClientDuplexStream,
   type ClientReadableStream,
+  connectivityState,
   credentials,
   Metadata,
   type ServiceError,
 } from '@grpc/grpc-js';
-import { ErrorCode, ShoalError, throwIfAborted } from '../base/errors.ts';
+import { cancelled, ErrorCode, ShoalError, throwIfAborted } from '../base/errors.ts';
 import type { Method } from './api.ts';
 import { callError } from './call-error.ts';
 
@@ -18,7 +19,9 @@ export const LONG_CALL_TIMEOUT_MS = 30 * 60_000;
 const MESSAGE_BYTES_MAX = 16 * 1024 * 1024;
 /** containerd restarts in well under a second; grpc-js would wait up to two minutes between attempts. */
 const RECONNECT_FIRST_MS = 100;
-const RECONNECT_MAX_MS = 2_000;
+const RECONNECT_MAX_MS = 500;
+/** A call that finds containerd away waits this long for it: long enough for a restart. */
+const CONNECT_WAIT_MS = 3_000;
 
 export interface CallOptions {
   readonly signal: AbortSignal;
@@ -54,7 +57,7 @@ export class ContainerdClient {
     request: Request,
     options: CallOptions,
   ): Promise<Response> {
-    throwIfAborted(options.signal, options.doing);
+    await this.ready(options);
     const { promise, resolve, reject } = Promise.withResolvers<Response>();
     const call = this.#client.makeUnaryRequest(
       method.path,
@@ -78,7 +81,7 @@ export class ContainerdClient {
     request: Request,
     options: CallOptions,
   ): Promise<Response[]> {
-    throwIfAborted(options.signal, options.doing);
+    await this.ready(options);
     const call: ClientReadableStream<Response> = this.#client.makeServerStreamRequest(
       method.path,
       method.encode,
@@ -95,12 +98,29 @@ export class ContainerdClient {
     return await withCancel(call, options.signal, promise);
   }
 
-  /** Opens a stream in both directions; the caller ends or cancels it and handles its `error`. */
+  /** Resolves when there is a connection. @throws StoreUnavailable, Cancelled */
+  async ready(options: CallOptions): Promise<void> {
+    throwIfAborted(options.signal, options.doing);
+    if (this.#client.getChannel().getConnectivityState(true) === connectivityState.READY) return;
+    const { promise, resolve, reject } = Promise.withResolvers<void>();
+    const abort = (): void => reject(cancelled(options.signal, options.doing));
+    options.signal.addEventListener('abort', abort, { once: true });
+    this.#client.waitForReady(Date.now() + CONNECT_WAIT_MS, (error) => {
+      if (error) reject(notConnected(this.socket, options.doing, error));
+      else resolve();
+    });
+    try {
+      await promise;
+    } finally {
+      options.signal.removeEventListener('abort', abort);
+    }
+  }
+
+  /** Opens a stream in both directions; `ready` comes first. The caller ends or cancels it and handles its `error`. */
   duplex<Request, Response>(
     method: Method<Request, Response>,
     options: CallOptions,
   ): ClientDuplexStream<Request, Response> {
-    throwIfAborted(options.signal, options.doing);
     return this.#client.makeBidiStreamRequest(
       method.path,
       method.encode,
@@ -134,6 +154,14 @@ async function withCancel<T>(call: { cancel(): void }, signal: AbortSignal, answ
   } finally {
     signal.removeEventListener('abort', cancel);
   }
+}
+
+function notConnected(socket: string, doing: string, cause: Error): ShoalError {
+  return new ShoalError(
+    ErrorCode.StoreUnavailable,
+    `Cannot ${doing}: nothing answers at "${socket}", a running containerd wanted`,
+    { cause, retriable: true },
+  );
 }
 
 function emptyAnswer(doing: string): ShoalError {

@@ -20,7 +20,7 @@ export class ContentWriter {
   readonly #cancel = (): void => this.#call.cancel();
   #failure: ShoalError | undefined;
 
-  constructor(client: ContainerdClient, options: CallOptions) {
+  private constructor(client: ContainerdClient, options: CallOptions) {
     this.#options = options;
     this.#call = client.duplex(api.content.write, { timeoutMs: LONG_CALL_TIMEOUT_MS, ...options });
     options.signal.addEventListener('abort', this.#cancel, { once: true });
@@ -29,6 +29,11 @@ export class ContentWriter {
       this.#end(callError(error, options.doing, options.signal)),
     );
     this.#call.on('end', () => this.#end(undefined));
+  }
+
+  static async open(client: ContainerdClient, options: CallOptions): Promise<ContentWriter> {
+    await client.ready(options);
+    return new ContentWriter(client, options);
   }
 
   /** Resolves with containerd's answer to this message. */

@@ -1,4 +1,4 @@
-import type { Descriptor } from '../base/descriptor.ts';
+import type { Descriptor, RawDocument } from '../base/descriptor.ts';
 import type { ImagePlan } from '../store/image-store.ts';
 import { api } from './api.ts';
 import { GrpcCode, unless } from './call-error.ts';
@@ -40,8 +40,12 @@ export function manifestReferences(plan: ImagePlan, keepLayers: boolean): Labels
   return labels;
 }
 
-export function indexReferences(plan: ImagePlan): Labels {
-  return { [`${GC_REF}content.m.0`]: plan.manifest.descriptor.digest };
+/** All manifests by their place in the index, as containerd labels it, although only one of them is here. */
+export function indexReferences(index: RawDocument): Labels {
+  const { manifests } = JSON.parse(Buffer.from(index.bytes).toString('utf8')) as {
+    manifests: { digest: string }[];
+  };
+  return Object.fromEntries(manifests.map(({ digest }, place) => [`${GC_REF}content.m.${place}`, digest]));
 }
 
 /** The config keeps the unpacked image: its topmost snapshot, which keeps those below. */

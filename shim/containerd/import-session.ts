@@ -94,7 +94,7 @@ export class ContainerdSession implements ImportSession {
       const failed = (await Promise.allSettled(tasks)).find((task) => task.status === 'rejected');
       if (failed !== undefined) throw failed.reason;
       this.#added.add(index);
-      return this.#keepsBlobs() ? this.#parts.blobs.path(plan.descriptor.digest) : undefined;
+      return this.#keepsBlobs() ? await this.#parts.blobs.path(plan.descriptor.digest) : undefined;
     });
   }
 
@@ -227,7 +227,7 @@ export class ContainerdSession implements ImportSession {
     await this.#writeDocument('config', plan.config, configReferences(plan, direct?.snapshots.name), signal);
     await this.#writeDocument('manifest', plan.manifest, manifestReferences(plan, keepLayers), signal);
     if (plan.index !== undefined)
-      await this.#writeDocument('index', plan.index, indexReferences(plan), signal);
+      await this.#writeDocument('index', plan.index, indexReferences(plan.index), signal);
   }
 
   async #writeDocument(

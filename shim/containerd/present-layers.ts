@@ -43,7 +43,7 @@ async function findLayer(query: PresenceQuery, layer: LayerPlan, signal: AbortSi
   const blobServes = isUsableBlob(blob, query.plan.host);
   return {
     complete: isComplete({ ...query, unpacks: snapshots !== undefined }, layer, blob, snapshot),
-    blobPath: blobServes ? blobs.path(digest) : undefined,
+    blobPath: blobServes ? await blobs.path(digest) : undefined,
   };
 }
 

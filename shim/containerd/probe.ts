@@ -12,7 +12,7 @@ const SNAPSHOTTER_PLUGIN = 'io.containerd.snapshotter.v1';
 /** What a running containerd told about itself. */
 export interface ContainerdSetup {
   readonly version: string;
-  /** Directory of the content store, if this process can see it. */
+  /** Directory of the content store as containerd sees it. */
   readonly contentRoot: string | undefined;
   readonly snapshotters: readonly Snapshotter[];
   readonly cri: CriSetup;
@@ -42,10 +42,9 @@ export async function probeContainerd(
   const snapshotters = await Promise.all(
     working.filter(({ type }) => type === SNAPSHOTTER_PLUGIN).map(snapshotterOf),
   );
-  const contentRoot = working.find(({ type }) => type === CONTENT_PLUGIN)?.exports.root;
   return {
     version,
-    contentRoot: contentRoot && (await isDirectory(join(contentRoot, 'blobs'))) ? contentRoot : undefined,
+    contentRoot: working.find(({ type }) => type === CONTENT_PLUGIN)?.exports.root,
     snapshotters,
     cri: await askCri(client, snapshotters, signal),
   };
