@@ -32,19 +32,27 @@ export function checkContent(bytes: Uint8Array, descriptor: Descriptor, doing: s
     throw new ShoalError(ErrorCode.DigestMismatch, `Cannot ${doing}: "${found}" found, "${digest}" wanted`);
 }
 
-/** The registry's media type; the document's own where the registry only says that it is text or JSON. */
-export function mediaTypeOf(response: HttpResponse, bytes: Uint8Array): string {
+/** The media type in the registry's words, unless it only says that this is text or JSON. */
+export function announcedMediaType(response: HttpResponse): string | undefined {
   const announced = (response.header('content-type') ?? '').split(';')[0]?.trim().toLowerCase() ?? '';
-  if (announced.startsWith('application/vnd.')) return announced;
+  return announced.startsWith('application/vnd.') ? announced : undefined;
+}
+
+/** The registry's media type; the document's own where the registry names none. */
+export function mediaTypeOf(response: HttpResponse, bytes: Uint8Array): string {
+  return announcedMediaType(response) ?? ownMediaType(bytes) ?? '';
+}
+
+function ownMediaType(bytes: Uint8Array): string | undefined {
   try {
     const { mediaType, schemaVersion } = JSON.parse(new TextDecoder().decode(bytes)) as Record<
       string,
       unknown
     >;
     if (typeof mediaType === 'string') return mediaType;
-    if (schemaVersion === 1) return 'application/vnd.docker.distribution.manifest.v1+json';
+    return schemaVersion === 1 ? 'application/vnd.docker.distribution.manifest.v1+json' : undefined;
   } catch {
     // Not JSON: the parser of manifests says so.
+    return undefined;
   }
-  return announced;
 }

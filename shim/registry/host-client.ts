@@ -26,6 +26,8 @@ export interface HostRequest {
   /** What follows `/<repository>/`: `manifests/latest`. */
   readonly path: string;
   readonly headers: Readonly<Record<string, string>>;
+  /** Default GET. */
+  readonly method?: 'GET' | 'HEAD';
   /** For messages. */
   readonly doing: string;
   readonly signal: AbortSignal;
@@ -60,7 +62,7 @@ export class HostClient {
     return this.#options.config;
   }
 
-  /** Sends a GET, authenticates once when asked to, follows redirects. Gives the final response, whatever its status. */
+  /** Sends a GET (or HEAD), authenticates once when asked to, follows redirects. Gives the final response, whatever its status. */
   async get(request: HostRequest): Promise<HttpResponse> {
     const known = request.blob && this.#targetOf(request.blob);
     if (request.blob !== undefined && known !== undefined) {
@@ -101,12 +103,9 @@ export class HostClient {
   }
 
   async #followFromHere(request: HostRequest): Promise<Followed> {
-    const followed = await this.#follow(this.#url(request.path), request);
-    if (
-      request.blob !== undefined &&
-      followed.url.host !== this.config.host &&
-      followed.response.status < 300
-    )
+    const start = this.#url(request.path);
+    const followed = await this.#follow(start, request);
+    if (request.blob !== undefined && followed.url.host !== start.host && followed.response.status < 300)
       this.#rememberTarget(request.blob, followed.url);
     return followed;
   }
@@ -140,9 +139,10 @@ export class HostClient {
 
   async #sendOnce(url: URL, request: HostRequest): Promise<Followed> {
     const { config, transport, userAgent } = this.#options;
+    const { method = 'GET', signal } = request;
     const isOwn = url.origin === this.#url('').origin;
     // Only who asked is answered: another host of a redirect gets neither our header nor that of hosts.toml.
-    const sent = await this.#authorizers.get(url.origin)?.header(request.signal);
+    const sent = await this.#authorizers.get(url.origin)?.header(signal);
     const headers = {
       'user-agent': userAgent,
       ...(isOwn && config.headers),
@@ -151,7 +151,7 @@ export class HostClient {
       'accept-encoding': 'identity',
       ...(sent !== undefined && { authorization: sent }),
     };
-    return { response: await transport.send(url, { headers, signal: request.signal }), url, sent };
+    return { response: await transport.send(url, { method, headers, signal }), url, sent };
   }
 
   #authorizerFor(url: URL): Authorizer {

@@ -63,10 +63,6 @@ type Json = Readonly<Record<string, unknown>>;
 /** Media types asked for when a reference is resolved, best first. */
 export const MANIFEST_ACCEPT = [...INDEX_TYPES, ...MANIFEST_TYPES, '*/*'].join(', ');
 
-export function isIndexType(mediaType: string): boolean {
-  return INDEX_TYPES.has(mediaType);
-}
-
 /**
  * Reads an index or a manifest (OCI image spec 1.1; Docker distribution, schema 2).
  * @throws ManifestInvalid when it contradicts itself, LimitExceeded, and Unsupported for what containerd has to handle:

@@ -1,13 +1,13 @@
 import type { Readable } from 'node:stream';
 import type { Descriptor, RawDocument } from '../base/descriptor.ts';
-import type { Digest } from '../base/digest.ts';
+import { type Digest, digestOf, isDigest } from '../base/digest.ts';
 import { ErrorCode, isShoalError, ShoalError, throwIfAborted } from '../base/errors.ts';
 import { credentialsForHost, secretsOf } from './credentials.ts';
-import { checkContent, checkResolved, mediaTypeOf } from './document-checks.ts';
-import { HostClient } from './host-client.ts';
+import { announcedMediaType, checkContent, checkResolved, mediaTypeOf } from './document-checks.ts';
+import { HostClient, type HostRequest } from './host-client.ts';
 import { loadHosts } from './hosts.ts';
 import type { RegistryHost } from './hosts-toml.ts';
-import { discard, readBody } from './http-body.ts';
+import { discard, readBody, release } from './http-body.ts';
 import { DEFAULT_ORIGIN_LIMITS, HOST_PENALTY_MS, type OriginLimits } from './limits.ts';
 import { CONFIG_BYTES_MAX, MANIFEST_ACCEPT, MANIFEST_BYTES_MAX } from './manifest.ts';
 import type { ByteRange, Credentials, Origin } from './origin.ts';
@@ -30,6 +30,11 @@ export interface OpenOriginOptions {
   readonly proxy?: ProxySettings;
   readonly limits?: Partial<OriginLimits>;
   readonly userAgent?: string;
+  /**
+   * The bytes of a manifest that the node holds already. With it a reference is asked for by HEAD first, which registries
+   * that count pulls do not count, and as containerd does; what it gives is checked against the digest.
+   */
+  readonly heldManifest?: (digest: Digest, signal: AbortSignal) => Promise<Uint8Array | undefined>;
   /** Told about settings that are passed over. */
   readonly warn?: (message: string) => void;
 }
@@ -76,6 +81,8 @@ class RegistryOrigin implements Origin {
         doing,
         signal: linked,
       };
+      const held = await this.#resolveHeld(client, request);
+      if (held !== undefined) return held;
       const response = await this.#getOk(client, request);
       const bytes = await readBody(response, { bytesMax: MANIFEST_BYTES_MAX, doing, signal: linked });
       const digest = checkResolved(response, bytes, reference.digest, doing);
@@ -132,6 +139,21 @@ class RegistryOrigin implements Origin {
     await Promise.all(this.#transports.map((transport) => transport.close()));
   }
 
+  /** Asks by HEAD only; undefined when a GET has to decide, also when the HEAD failed: a GET explains why. */
+  async #resolveHeld(client: HostClient, request: HostRequest): Promise<RawDocument | undefined> {
+    const { heldManifest, reference } = this.#options;
+    if (heldManifest === undefined) return undefined;
+    const response = await client.get({ ...request, method: 'HEAD' });
+    release(response);
+    const digest = response.header('docker-content-digest') ?? '';
+    const mediaType = announcedMediaType(response);
+    if (response.status !== 200 || !isDigest(digest) || mediaType === undefined) return undefined;
+    if (reference.digest !== undefined && reference.digest !== digest) return undefined;
+    const bytes = await heldManifest(digest, request.signal);
+    if (bytes === undefined || digestOf(bytes) !== digest) return undefined;
+    return { descriptor: { mediaType, digest, sizeBytes: bytes.length }, bytes };
+  }
+
   /**
    * Asks the hosts in order until one gives what is wanted, as containerd does: any failure falls through to the next
    * host. If all fail, the most telling failure counts: a refusal before a 404 before a host that cannot be reached.
@@ -178,9 +200,10 @@ class RegistryOrigin implements Origin {
     return [...clients.filter((client) => !isPenalised(client)), ...clients.filter(isPenalised)];
   }
 
-  async #getOk(client: HostClient, request: Parameters<HostClient['get']>[0]): Promise<HttpResponse> {
+  async #getOk(client: HostClient, request: HostRequest): Promise<HttpResponse> {
     const response = await client.get(request);
-    if (response.status !== 200 && response.status !== 206)
+    const isPart = response.status === 206 && request.headers.range !== undefined;
+    if (response.status !== 200 && !isPart)
       throw await responseError(response, request.doing, this.#redactor, request.signal);
     const encoding = response.header('content-encoding') ?? 'identity';
     if (encoding === 'identity' || encoding === '') return response;

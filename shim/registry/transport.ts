@@ -8,7 +8,7 @@ import type { OriginLimits } from './limits.ts';
 import { type ProxySettings, proxyFor } from './proxy-settings.ts';
 
 export interface HttpRequest {
-  readonly method?: 'GET' | 'POST';
+  readonly method?: 'GET' | 'HEAD' | 'POST';
   readonly headers: Readonly<Record<string, string>>;
   readonly body?: string;
   readonly signal: AbortSignal;

@@ -48,6 +48,61 @@ test('resolve() reads what a digest names', async () => {
   assert.is(server.seen[0]?.path, `/v2/app/manifests/${MANIFEST_DIGEST}`);
 });
 
+test('resolve() of a manifest that the node holds asks by HEAD only', async () => {
+  await using server = await startServer(wellBehaved);
+  await using origin = originOf(server, { heldManifest: async () => MANIFEST });
+  const { descriptor, bytes } = await origin.resolve(signal);
+  assert.equal(descriptor, { mediaType: MANIFEST_TYPE, digest: MANIFEST_DIGEST, sizeBytes: MANIFEST.length });
+  assert.ok(MANIFEST.equals(bytes));
+  assert.equal(
+    server.seen.map((request) => request.method),
+    ['HEAD'],
+  );
+});
+
+test('resolve() reads what the node does not hold, or holds damaged', async () => {
+  for (const held of [undefined, Buffer.from('{}')]) {
+    await using server = await startServer(wellBehaved);
+    await using origin = originOf(server, { heldManifest: async () => held });
+    assert.ok(MANIFEST.equals((await origin.resolve(signal)).bytes));
+    assert.equal(
+      server.seen.map((request) => request.method),
+      ['HEAD', 'GET'],
+    );
+  }
+});
+
+test('resolve() serves nothing that the node holds to a caller who may not read it', async () => {
+  for (const [status, code] of [
+    [401, ErrorCode.Unauthorized],
+    [403, ErrorCode.Forbidden],
+    [404, ErrorCode.NotFound],
+  ] as const) {
+    await using server = await startServer((_, response) => {
+      response.setHeader('docker-content-digest', MANIFEST_DIGEST);
+      sendError(response, status);
+    });
+    await using origin = originOf(server, { heldManifest: async () => MANIFEST });
+    await assertFails(origin.resolve(signal), code);
+  }
+});
+
+test('a mirror that cannot be reached is asked last for a while', async () => {
+  let mirrorIsUp = false;
+  await using mirror = await startServer((request, response) => {
+    if (mirrorIsUp) wellBehaved(request, response);
+    else response.destroy();
+  });
+  await using server = await startServer(wellBehaved);
+  await withHosts(server, `[host."http://${mirror.host}"]`, async (configPath) => {
+    await using origin = originOf(server, { configPath });
+    for (let time = 0; time < 3; time++) await readRange(origin, 0, 10);
+    mirrorIsUp = true;
+    await readRange(origin, 0, 10);
+  });
+  assert.equal([mirror.seen.length, server.seen.length], [1, 4]);
+});
+
 test('document() reads manifests and configs by digest', async () => {
   await using server = await startServer((request, response) => {
     if (request.path.includes('/blobs/')) response.end(MANIFEST);
