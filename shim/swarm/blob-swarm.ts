@@ -14,8 +14,10 @@ type Message<K extends PeerMessage['kind']> = Extract<PeerMessage, { kind: K }>;
 
 /** Time-outs, hedges and neighbours of a pull are looked after this often, ms. */
 const TICK_MS = 100;
+/** A node short of neighbours asks the directory for others after this, instead of at its next regular announce, ms. */
+const HOLDERS_WANTED_MS = 500;
 /** Who was refused or dropped without fault is asked again after this, ms. */
-const REFUSED_PAUSE_MS = 5_000;
+const REFUSED_PAUSE_MS = 1_000;
 
 /** This node's part in one blob: what it holds, whom it follows, who follows it, and what it reads at the origin. */
 export class BlobSwarm {
@@ -38,6 +40,7 @@ export class BlobSwarm {
   #activeMs = 0;
   readonly #liars = new Set<PeerId>();
   #news: number[] = [];
+  #toldMs = Number.NEGATIVE_INFINITY;
   #newsAtMs = Number.POSITIVE_INFINITY;
   #tickAtMs = Number.POSITIVE_INFINITY;
   #resumeAtMs = Number.POSITIVE_INFINITY;
@@ -103,7 +106,7 @@ export class BlobSwarm {
   }
 
   handleTimeout(nowMs: number): void {
-    if (nowMs >= this.#newsAtMs) this.#tellNews();
+    if (nowMs >= this.#newsAtMs) this.#tellNews(nowMs);
     if (this.isPulling && nowMs >= this.#tickAtMs) this.#tick(nowMs);
     if (!this.isOriginOnly) this.directories.handleTimeout(nowMs);
     this.pump(nowMs);
@@ -240,6 +243,9 @@ export class BlobSwarm {
     if (this.isOriginOnly) return;
     this.fetcher.tick(nowMs);
     this.neighbours.upkeep(nowMs);
+    if (this.neighbours.needsHolders && this.neighbours.knownCount >= this.#context.limits.neighboursTarget) {
+      this.directories.announceWithin(HOLDERS_WANTED_MS, nowMs);
+    }
   }
 
   #gained(chunk: number, nowMs: number): void {
@@ -263,12 +269,15 @@ export class BlobSwarm {
     const { haveDelayMs, haveDelaySmallMs, smallSwarm } = this.#context.limits;
     const delayMs = this.neighbours.knownCount < smallSwarm ? haveDelaySmallMs : haveDelayMs;
     this.#news.push(chunk);
-    this.#newsAtMs = Math.min(this.#newsAtMs, nowMs + delayMs);
-    if (this.#news.length >= this.#context.limits.hashesPerMessageMax) this.#tellNews();
+    // The first piece of news after a rest goes out at once: while a chunk is rare, each delay costs the whole swarm.
+    this.#newsAtMs = Math.min(this.#newsAtMs, Math.max(nowMs, this.#toldMs + delayMs));
+    if (nowMs >= this.#newsAtMs || this.#news.length >= this.#context.limits.hashesPerMessageMax)
+      this.#tellNews(nowMs);
     this.plan();
   }
 
-  #tellNews(): void {
+  #tellNews(nowMs: number): void {
+    this.#toldMs = nowMs;
     this.#newsAtMs = Number.POSITIVE_INFINITY;
     const chunks = this.#news
       .filter((chunk) => this.ledger.held.has(chunk))

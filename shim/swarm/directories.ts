@@ -50,6 +50,11 @@ export class Directories {
     this.#announceAtMs = Math.min(this.#announceAtMs, Math.max(nowMs, earliestMs));
   }
 
+  /** Announces when the last announce is this long ago. */
+  announceWithin(gapMs: number, nowMs: number): void {
+    this.#announceAtMs = Math.min(this.#announceAtMs, Math.max(nowMs, this.#lastAnnounceMs + gapMs));
+  }
+
   handleTimeout(nowMs: number): void {
     const awaiting = this.#awaiting;
     if (awaiting !== undefined && nowMs >= awaiting.sinceMs + SILENT_MS) {

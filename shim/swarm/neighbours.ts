@@ -33,6 +33,8 @@ export class Neighbours {
   readonly #known = new Map<PeerId, { notBeforeMs: number }>();
   readonly #followed = new Map<PeerId, Neighbour>();
   #reviewAtMs = 0;
+  /** Set when more neighbours would help but nobody else is known who has room. */
+  needsHolders = false;
 
   constructor(context: SwarmContext, blob: { key: BlobKey; sizeBytes: number; chunkCount: number }) {
     this.#context = context;
@@ -75,11 +77,16 @@ export class Neighbours {
       this.drop(neighbour.peer, nowMs, this.#context.limits.backOffMinMs);
     }
     this.#review(nowMs);
-    if (this.#followed.size >= this.#context.limits.neighboursTarget) return;
+    const { neighboursTarget, neighboursMax } = this.#context.limits;
+    // Idle request places mean that the neighbours are overloaded: more of them are the cure.
+    const wanted = this.#isShort ? neighboursMax : neighboursTarget;
+    this.needsHolders = false;
+    if (this.#followed.size >= wanted) return;
     for (const peer of this.#candidates(nowMs)) {
-      if (this.#followed.size >= this.#context.limits.neighboursTarget) break;
+      if (this.#followed.size >= wanted) break;
       this.#follow(peer, nowMs);
     }
+    this.needsHolders = this.#isShort && this.#followed.size < wanted;
   }
 
   /** A follower is a likely source as well; this makes the mesh symmetric, so that who comes last is heard too. */
@@ -127,6 +134,11 @@ export class Neighbours {
         this.#context.send(neighbour.peer, { kind: 'unfollow', key: this.#key });
     }
     this.#followed.clear();
+  }
+
+  get #isShort(): boolean {
+    const { requests } = this.#context;
+    return requests.live * 2 <= requests.target;
   }
 
   #candidates(nowMs: number): PeerId[] {

@@ -13,6 +13,11 @@ export class EventHeap<T> {
     return this.#entries.length;
   }
 
+  /** Time of the first event. */
+  get nextMs(): number | undefined {
+    return this.#entries[0]?.atMs;
+  }
+
   push(atMs: number, event: T): void {
     const entry = { atMs, sequence: this.#sequence++, event };
     const entries = this.#entries;

@@ -138,6 +138,7 @@ export class World {
   #originDown: { readonly untilMs: number; readonly retryAfterMs: number } | undefined;
   #linkCount = 0;
   #pending = 0;
+  #isBegun = false;
 
   constructor(options: WorldOptions) {
     this.options = options;
@@ -151,13 +152,15 @@ export class World {
 
   /** Runs until every pulling node that is alive is done, or until `untilMs`. Whether all are done. */
   run(untilMs: number): boolean {
-    for (const node of this.nodes) {
+    for (const node of this.#isBegun ? [] : this.nodes) {
       node.core.handleMembers(this.#members(), this.nowMs);
       this.#drain(node);
     }
+    this.#isBegun = true;
     while (this.#pending > 0) {
+      if ((this.#heap.nextMs ?? Number.POSITIVE_INFINITY) > untilMs) return false;
       const next = this.#heap.pop();
-      if (next === undefined || next.atMs > untilMs) return false;
+      if (next === undefined) return false;
       this.nowMs = next.atMs;
       this.counts.events++;
       this.#handle(next.event);
