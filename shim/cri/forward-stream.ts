@@ -6,7 +6,7 @@ import {
   type ServerHttp2Stream,
 } from 'node:http2';
 import { GrpcCode, type GrpcStatus, statusOnlyHeaders } from './grpc-wire.ts';
-import { answerStatus, isAnswerable, respondRaw } from './respond.ts';
+import { answerStatus, isAnswerable, respondRaw, trailerObject } from './respond.ts';
 import type { Upstream } from './upstream.ts';
 
 /** One call as it came in: the stream and its header block, names and values in turn, as received. */
@@ -69,7 +69,7 @@ function relayAnswer(
     if (!endStream) up.pipe(down);
   });
   up.on('trailers', (_headers, _flags, ...rest: unknown[]) => {
-    trailers = headerObject(rest[0] as readonly string[]);
+    trailers = trailerObject(rest[0] as readonly string[]);
   });
   down.on('wantTrailers', () => down.sendTrailers(trailers ?? statusTrailers(lost())));
   // The outcome is judged in `close`; without these listeners a reset would be an uncaught error.
@@ -94,18 +94,7 @@ function loseAnswer(down: ServerHttp2Stream, status: GrpcStatus): void {
 
 function statusTrailers(status: GrpcStatus): OutgoingHttpHeaders {
   const headers = statusOnlyHeaders(status);
-  return headerObject(headers.slice(headers.indexOf('grpc-status')));
-}
-
-function headerObject(flat: readonly string[]): OutgoingHttpHeaders {
-  const headers: Record<string, string | string[]> = Object.create(null);
-  for (let index = 0; index + 1 < flat.length; index += 2) {
-    const name = flat[index] as string;
-    const value = flat[index + 1] as string;
-    const known = headers[name];
-    headers[name] = known === undefined ? value : [known, value].flat();
-  }
-  return headers;
+  return trailerObject(headers.slice(headers.indexOf('grpc-status')));
 }
 
 function ignore(): void {}

@@ -1,4 +1,3 @@
-import { performance } from 'node:perf_hooks';
 import { ErrorCode, isShoalError, ShoalError } from '../base/errors.ts';
 import { forwardBuffered, type IncomingCall } from './forward-stream.ts';
 import {
@@ -9,11 +8,13 @@ import {
   RESPONSE_HEADERS,
   withTimeout,
 } from './grpc-wire.ts';
+import { monotonicMs } from './monotonic-clock.ts';
 import type { PullHandler } from './pull-handler.ts';
 import { type CriPullRequest, decodePullImageRequest, encodePullImageResponse } from './pull-request.ts';
 import { DEADLINE_STATUS, pullStatus } from './pull-status.ts';
 import { answerStatus, isAnswerable, respondRaw } from './respond.ts';
-import { readMessage, readUnaryBody } from './unary-body.ts';
+import { readUnaryBody } from './unary-body.ts';
+import { readMessage } from './unary-message.ts';
 import type { Upstream } from './upstream.ts';
 
 /** `setTimeout` of Node fires at once above this, ms: 24 days. */
@@ -86,7 +87,7 @@ interface CallLimits {
 }
 
 function limitCall(call: IncomingCall, closing: AbortSignal): CallLimits {
-  const startMs = performance.now();
+  const startMs = monotonicMs();
   const timeoutMs = parseTimeout(headerValue(call.headers, 'grpc-timeout'));
   const stop = new AbortController();
   let expired = false;
@@ -103,7 +104,7 @@ function limitCall(call: IncomingCall, closing: AbortSignal): CallLimits {
   return {
     signal: stop.signal,
     expired: () => expired,
-    remainingMs: () => (timeoutMs === undefined ? undefined : timeoutMs - (performance.now() - startMs)),
+    remainingMs: () => (timeoutMs === undefined ? undefined : timeoutMs - (monotonicMs() - startMs)),
     release() {
       clearTimeout(timer);
       call.stream.off('close', gone);

@@ -24,3 +24,15 @@ export function answerStatus(stream: ServerHttp2Stream, status: GrpcStatus): voi
 export function isAnswerable(stream: ServerHttp2Stream): boolean {
   return !stream.destroyed && !stream.closed;
 }
+
+/** Trailers in the form that Node sends, from names and values in turn; a repeated name keeps all its values. */
+export function trailerObject(flat: readonly string[]): OutgoingHttpHeaders {
+  const headers: Record<string, string | string[]> = Object.create(null);
+  for (let index = 0; index + 1 < flat.length; index += 2) {
+    const name = flat[index] as string;
+    const value = flat[index + 1] as string;
+    const known = headers[name];
+    headers[name] = known === undefined ? value : [known, value].flat();
+  }
+  return headers;
+}

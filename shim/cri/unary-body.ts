@@ -1,7 +1,6 @@
 import type { ServerHttp2Stream } from 'node:http2';
-import { gunzipSync } from 'node:zlib';
 import { ErrorCode, ShoalError } from '../base/errors.ts';
-import { headerValue, MESSAGE_BYTES_MAX, MESSAGE_PREFIX_BYTES, unframeMessage } from './grpc-wire.ts';
+import { MESSAGE_BYTES_MAX, MESSAGE_PREFIX_BYTES } from './grpc-wire.ts';
 
 /**
  * Reads the whole body of a unary call.
@@ -24,33 +23,6 @@ export function readUnaryBody(stream: ServerHttp2Stream): Promise<Buffer> {
     };
     stream.on('data', data).on('end', end).on('close', close);
   });
-}
-
-/**
- * The message of a unary body, inflated when the call says that it is compressed.
- * @throws ShoalError `Unsupported` for a broken frame or another compression than gzip.
- */
-export function readMessage(headers: readonly string[], body: Buffer): Buffer {
-  const { compressed, message } = unframeMessage(body);
-  if (!compressed) return message;
-  const encoding = headerValue(headers, 'grpc-encoding') ?? 'none';
-  if (encoding !== 'gzip') {
-    throw new ShoalError(
-      ErrorCode.Unsupported,
-      `Cannot read "PullImage": found grpc-encoding ${encoding}, wanted gzip`,
-    );
-  }
-  try {
-    return gunzipSync(message, { maxOutputLength: MESSAGE_BYTES_MAX });
-  } catch (cause) {
-    throw new ShoalError(
-      ErrorCode.Unsupported,
-      'Cannot read "PullImage": found a broken or too large gzip stream',
-      {
-        cause,
-      },
-    );
-  }
 }
 
 function resetByCaller(): ShoalError {

@@ -57,11 +57,11 @@ export class Upstream {
 
   #connect(): ClientHttp2Session {
     this.#lastError = undefined;
-    const session = connectUnix(this.socketPath);
-    this.#session = session;
-    session.on('error', (error) => {
+    const session = connectUnix(this.socketPath, (error) => {
       this.#lastError = nodeErrorCode(error) ?? error.message;
     });
+    this.#session = session;
+    session.on('error', () => undefined);
     session.on('goaway', () => this.#retire(session));
     session.on('close', () => {
       this.#leaving.delete(session);
@@ -78,10 +78,17 @@ export class Upstream {
   }
 }
 
-/** An HTTP/2 session without TLS on a unix socket, with windows that fit CRI. The caller listens for `error`. */
-export function connectUnix(socketPath: string): ClientHttp2Session {
+/**
+ * An HTTP/2 session without TLS on a unix socket, with windows that fit CRI. The caller listens for `error`.
+ * @param onSocketError Told of the reason before the session's streams are: its own `error` comes after them.
+ */
+export function connectUnix(socketPath: string, onSocketError?: (error: Error) => void): ClientHttp2Session {
   const session = connect('http://localhost', {
-    createConnection: () => createConnection({ path: socketPath }),
+    createConnection: () => {
+      const socket = createConnection({ path: socketPath });
+      if (onSocketError !== undefined) socket.once('error', onSocketError);
+      return socket;
+    },
     maxSessionMemory: SESSION_MEMORY_MB,
     settings: { initialWindowSize: STREAM_WINDOW_BYTES, enablePush: false },
   });
