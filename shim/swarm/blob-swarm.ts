@@ -36,8 +36,7 @@ export class BlobSwarm {
   dueMs = Number.POSITIVE_INFINITY;
   readonly #context: SwarmContext;
   readonly #suspects = new Map<number, { readonly peer: PeerId; readonly hash: ChunkHash }>();
-  /** When the last chunk came, or was on its way. */
-  #activeMs = 0;
+  #stalledSinceMs: number | undefined;
   readonly #liars = new Set<PeerId>();
   #news: number[] = [];
   #toldMs = Number.NEGATIVE_INFINITY;
@@ -67,7 +66,7 @@ export class BlobSwarm {
     this.isPulling = this.ledger.missingCount > 0;
     this.directories.refreshRanking();
     this.directories.announceSoon(nowMs);
-    this.#activeMs = nowMs;
+    this.#context.lastChunkMs = Math.max(this.#context.lastChunkMs, nowMs);
     if (this.isPulling) this.#tickAtMs = nowMs;
     else this.#context.emit({ kind: 'complete', key: this.key });
     this.plan();
@@ -212,14 +211,9 @@ export class BlobSwarm {
     this.followers.delete(peer);
   }
 
-  /** How long nothing has come nor been on its way, ms. */
-  idleMs(nowMs: number): number {
-    return nowMs - this.#activeMs;
-  }
-
-  /** Whether a neighbour says that it holds a chunk that could be asked for. */
-  hasOffers(): boolean {
-    return this.ledger.open.count > 0 && this.neighbours.size > 0;
+  /** How long neighbours have offered chunks of which none was on its way, ms. */
+  stalledMs(nowMs: number): number {
+    return this.#stalledSinceMs === undefined ? 0 : nowMs - this.#stalledSinceMs;
   }
 
   missingRuns(countMax: number): ChunkRun[] {
@@ -238,7 +232,9 @@ export class BlobSwarm {
 
   #tick(nowMs: number): void {
     this.#tickAtMs = nowMs + TICK_MS;
-    if (this.fetcher.isWaiting || this.ledger.reading.count > 0) this.#activeMs = nowMs;
+    const hasOffers = this.ledger.open.count > 0 && this.#context.requests.live === 0;
+    if (hasOffers) this.#stalledSinceMs ??= nowMs;
+    else if (!this.origin.isReading) this.#stalledSinceMs = undefined;
     this.origin.tick(nowMs);
     if (this.isOriginOnly) return;
     this.fetcher.tick(nowMs);
@@ -249,6 +245,7 @@ export class BlobSwarm {
   }
 
   #gained(chunk: number, nowMs: number): void {
+    this.#context.lastChunkMs = nowMs;
     this.#queueNews(chunk, nowMs);
     if (this.ledger.held.isFull && this.isPulling) this.#completed(nowMs);
   }

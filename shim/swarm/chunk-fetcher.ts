@@ -32,14 +32,6 @@ export class ChunkFetcher {
     this.#neighbours = blob.neighbours;
   }
 
-  /** Whether an answer is awaited. */
-  get isWaiting(): boolean {
-    for (const request of this.#context.requests.values()) {
-      if (request.keyId === this.#blob.keyId && request.state === 'live') return true;
-    }
-    return false;
-  }
-
   /** Sends requests until enough are under way or nobody has more to give. Returns when a pause ends, if one matters. */
   pump(nowMs: number): number | undefined {
     const { requests, prng } = this.#context;

@@ -40,6 +40,10 @@ export class OriginReader {
     this.#blob = blob;
   }
 
+  get isReading(): boolean {
+    return this.#blob.ledger.reading.count > 0;
+  }
+
   mayRead(nowMs: number): boolean {
     if (!this.#blob.isPulling || this.#isBarred || nowMs < this.#pausedUntilMs) return false;
     return this.#context.mayReadOrigin || this.#context.isAlone;
@@ -103,8 +107,9 @@ export class OriginReader {
   tick(nowMs: number): void {
     if (this.#blob.isOriginOnly) this.#readAlone(nowMs);
     else if (!this.mayRead(nowMs)) return;
-    else if (this.#isCutOff(nowMs) || this.#isStarved(nowMs)) this.#drawForRun(nowMs);
-    else if (this.#blob.ledger.reading.count === 0) this.#draws = 0;
+    else if (this.#isCutOff(nowMs) || this.#isStarved(nowMs)) this.#drawForRun(nowMs, () => true);
+    else if (this.#isStalled(nowMs)) this.#drawForRun(nowMs, (chunk) => this.#blob.ledger.open.has(chunk));
+    else if (!this.isReading) this.#draws = 0;
   }
 
   /** Nothing of the blob is wanted any longer. */
@@ -169,7 +174,7 @@ export class OriginReader {
   /** The bytes of the swarm proved wrong: everything comes from the origin, in order. */
   #readAlone(nowMs: number): void {
     while (this.mayRead(nowMs) && this.#context.gate.runsOf(this.#blob.keyId).length < RUNS_ALONE) {
-      const run = this.#nextRun(0, this.#context.limits.leaseChunksAlone);
+      const run = this.#nextRun(0, this.#context.limits.leaseChunksAlone, () => true);
       if (run === undefined) return;
       this.#start(run);
     }
@@ -181,16 +186,21 @@ export class OriginReader {
   }
 
   /** What is missing is said to be somewhere, but nobody gives it: holders that lie, are always busy, or are gone. */
+  #isStalled(nowMs: number): boolean {
+    return this.#blob.stalledMs(nowMs) >= this.#context.limits.stalledMs;
+  }
+
+  /** Not one chunk of any blob for a long time, and nothing asked for or being read: somebody claims what nobody has. */
   #isStarved(nowMs: number): boolean {
-    const { stalledMs, starvedMs } = this.#context.limits;
-    return this.#blob.idleMs(nowMs) >= (this.#blob.hasOffers() ? stalledMs : starvedMs);
+    const { requests, lastChunkMs, limits } = this.#context;
+    return requests.live === 0 && nowMs - lastChunkMs >= limits.starvedMs;
   }
 
   /**
    * Neither lease nor chunk is to be had. Each such node reads one run with probability 1/N in the first second, twice that in
    * the next, and so on: what all of them read together stays near one copy.
    */
-  #drawForRun(nowMs: number): void {
+  #drawForRun(nowMs: number, isWanted: (chunk: number) => boolean): void {
     if (nowMs < this.#drawAtMs || !this.#context.gate.hasRoom) return;
     this.#drawAtMs = nowMs + DRAW_INTERVAL_MS;
     const memberCount = this.#context.peers.members.length + 1;
@@ -199,28 +209,19 @@ export class OriginReader {
     const { ledger } = this.#blob;
     const from =
       memberCount > this.#context.limits.smallSwarm ? this.#context.prng.below(ledger.chunkCount) : 0;
-    const run =
-      this.#nextRun(from, this.#context.limits.leaseChunks) ??
-      this.#nextRun(0, this.#context.limits.leaseChunks);
+    const { leaseChunks } = this.#context.limits;
+    const run = this.#nextRun(from, leaseChunks, isWanted) ?? this.#nextRun(0, leaseChunks, isWanted);
     if (run !== undefined) this.#start(run);
   }
 
-  #nextRun(from: number, countMax: number): ChunkRun | undefined {
+  #nextRun(from: number, countMax: number, isWanted: (chunk: number) => boolean): ChunkRun | undefined {
     const { ledger } = this.#blob;
-    for (
-      let chunk = ledger.held.firstMissing(from);
-      chunk < ledger.chunkCount;
-      chunk = ledger.held.firstMissing(chunk + 1)
-    ) {
-      if (!ledger.isIdle(chunk)) continue;
+    const isFree = (chunk: number) => chunk < ledger.chunkCount && ledger.isIdle(chunk) && isWanted(chunk);
+    for (let first = from; first < ledger.chunkCount; first++) {
+      if (!isFree(first)) continue;
       let chunkCount = 1;
-      while (
-        chunkCount < countMax &&
-        chunk + chunkCount < ledger.chunkCount &&
-        ledger.isIdle(chunk + chunkCount)
-      )
-        chunkCount++;
-      return { firstChunk: chunk, chunkCount };
+      while (chunkCount < countMax && isFree(first + chunkCount)) chunkCount++;
+      return { firstChunk: first, chunkCount };
     }
     return undefined;
   }

@@ -22,6 +22,8 @@ export class SwarmContext {
   readonly gate: OriginGate;
   /** Messages of this node to itself (it may be its own directory), delivered before the input that caused them ends. */
   readonly toSelf: PeerMessage[] = [];
+  /** When this node last got a chunk of any blob, or began to want one. */
+  lastChunkMs = Number.NEGATIVE_INFINITY;
   readonly #actions: Action[] = [];
   #head = 0;
 

@@ -250,7 +250,7 @@ export class SwarmNode {
 
   /** When `handleTimeout` wants to be called; undefined when nothing is pending. */
   nextWakeupMs(): number | undefined {
-    return this.#wakeMs === Number.POSITIVE_INFINITY ? undefined : this.#wakeMs;
+    return this.#wakeMs === Number.POSITIVE_INFINITY ? undefined : Math.max(this.#nowMs, this.#wakeMs);
   }
 
   snapshot(): SwarmSnapshot {

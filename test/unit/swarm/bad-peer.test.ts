@@ -1,0 +1,213 @@
+import { test } from 'uvu';
+import * as assert from 'uvu/assert';
+import type { BlobKey } from '../../../shim/base/blob-key.ts';
+import type { Digest } from '../../../shim/base/digest.ts';
+import { CHUNK_SIZE_BYTES } from '../../../shim/swarm/limits.ts';
+import type { Action, ChunkHash, PeerMessage } from '../../../shim/swarm/messages.ts';
+import { Prng } from '../../../shim/swarm/prng.ts';
+import { SwarmNode } from '../../../shim/swarm/swarm-node.ts';
+
+const key: BlobKey = { host: 'registry.test', digest: `sha256:${'1'.repeat(64)}` as Digest };
+const sizeBytes = 4 * CHUNK_SIZE_BYTES;
+const hash = (value: number): ChunkHash => new Uint8Array(32).fill(value);
+const allHashes = [{ firstChunk: 0, hashes: [1, 2, 3, 4].map(hash) }];
+
+function nodeWithPeers(...peers: string[]): SwarmNode {
+  const node = new SwarmNode({ self: 'self:1', zone: 'z', seed: 1, mayReadOrigin: true });
+  node.handleMembers([...peers.map((peer) => ({ peer, zone: 'z' }))], 0);
+  for (const peer of peers) node.handleConnected(peer, { zone: 'z' }, 0);
+  return node;
+}
+
+function drain(node: SwarmNode): Action[] {
+  const actions: Action[] = [];
+  for (let action = node.pollAction(); action !== undefined; action = node.pollAction()) actions.push(action);
+  return actions;
+}
+
+function sent<K extends PeerMessage['kind']>(
+  actions: readonly Action[],
+  kind: K,
+): Extract<PeerMessage, { kind: K }>[] {
+  return actions.flatMap((action) =>
+    action.kind === 'send' && action.message.kind === kind
+      ? [action.message as Extract<PeerMessage, { kind: K }>]
+      : [],
+  );
+}
+
+function runUntil(node: SwarmNode, untilMs: number): Action[] {
+  const actions = drain(node);
+  for (let atMs = node.nextWakeupMs(); atMs !== undefined && atMs <= untilMs; atMs = node.nextWakeupMs()) {
+    node.handleTimeout(atMs);
+    actions.push(...drain(node));
+  }
+  return actions;
+}
+
+test('SwarmNode: nonsense from a peer never throws', () => {
+  const node = nodeWithPeers('bad:1');
+  node.join({ key, sizeBytes, held: undefined, hashes: [] }, 0);
+  const prng = new Prng(9);
+  const odd = () =>
+    [-1, 0, 0.5, 1, 3, 4, 1e9, 2 ** 53, Number.NaN, Number.POSITIVE_INFINITY][prng.below(10)] as number;
+  const bytes = () => new Uint8Array(prng.below(4)).fill(255);
+  const runs = () => [{ firstChunk: odd(), chunkCount: odd(), ttlMs: odd() }];
+  const hashes = () => [
+    { firstChunk: odd(), hashes: [bytes(), hash(prng.below(256)), hash(prng.below(256))] },
+  ];
+  const common = { key, sizeBytes };
+  const makers: (() => PeerMessage)[] = [
+    () => ({
+      kind: 'announce',
+      key,
+      sizeBytes: odd(),
+      chunksHeld: odd(),
+      complete: true,
+      leasesWanted: odd(),
+      missing: runs(),
+      held: bytes(),
+      leased: runs(),
+      ttlMs: odd(),
+      zone: '',
+    }),
+    () => ({
+      kind: 'announce',
+      ...common,
+      chunksHeld: odd(),
+      complete: false,
+      leasesWanted: odd(),
+      missing: runs(),
+      held: new Uint8Array(1),
+      leased: runs(),
+      ttlMs: odd(),
+      zone: '',
+    }),
+    () => ({
+      kind: 'directory',
+      key,
+      holders: [
+        { peer: 'self:1', zone: '', complete: true },
+        { peer: 'x:1', zone: '', complete: false },
+      ],
+      leases: runs(),
+      hashes: hashes(),
+    }),
+    () => ({ kind: 'publish', key, hashes: hashes()[0] as { firstChunk: number; hashes: ChunkHash[] } }),
+    () => ({ kind: 'returnLease', key, run: { firstChunk: odd(), chunkCount: odd() }, retryAfterMs: odd() }),
+    () => ({ kind: 'follow', key, sizeBytes: odd() }),
+    () => ({ kind: 'follow', ...common }),
+    () => ({ kind: 'refuse', key, retryAfterMs: odd() }),
+    () => ({ kind: 'bitmap', key, held: bytes(), hashes: hashes() }),
+    () => ({ kind: 'bitmap', key, held: new Uint8Array([15]), hashes: hashes() }),
+    () => ({ kind: 'have', key, hashes: hashes() }),
+    () => ({ kind: 'unfollow', key }),
+    () => ({ kind: 'request', requestId: odd(), key, chunk: odd() }),
+    () => ({ kind: 'cancel', requestId: odd() }),
+    () => ({ kind: 'busy', requestId: odd(), retryAfterMs: odd() }),
+    () => ({ kind: 'gone', requestId: odd() }),
+    () => ({ kind: 'depart', key }),
+  ];
+  for (let round = 0; round < 5000; round++) {
+    node.handleMessage('bad:1', (makers[prng.below(makers.length)] as () => PeerMessage)(), round);
+    node.handleTimeout(round);
+    drain(node);
+  }
+  assert.ok(Number.isFinite(node.snapshot().requestsInFlight));
+});
+
+test('SwarmNode: a peer whose chunk is wrong is hung up on and not asked again', () => {
+  const node = nodeWithPeers('liar:1');
+  node.join({ key, sizeBytes, held: undefined, hashes: [] }, 0);
+  node.handleMessage(
+    'liar:1',
+    {
+      kind: 'directory',
+      key,
+      holders: [{ peer: 'liar:1', zone: 'z', complete: true }],
+      leases: [],
+      hashes: allHashes,
+    },
+    1,
+  );
+  const before = runUntil(node, 10);
+  assert.ok(sent(before, 'follow').length === 1);
+  node.handleMessage('liar:1', { kind: 'bitmap', key, held: new Uint8Array([15]), hashes: [] }, 10);
+  const [request] = sent(drain(node), 'request');
+  assert.ok(request !== undefined);
+  const arrival = {
+    key,
+    chunk: request.chunk,
+    requestId: request.requestId,
+    peer: 'liar:1',
+    elapsedMs: 1,
+  } as const;
+  node.handleChunk({ ...arrival, outcome: 'wrongHash' }, 11);
+  const after = drain(node);
+  assert.ok(after.some((action) => action.kind === 'hangUp' && action.peer === 'liar:1'));
+  node.handleDisconnected('liar:1', 'hung up', 12);
+  const later = runUntil(node, 60_000);
+  assert.is(sent(later, 'request').length, 0);
+  assert.not.ok(later.some((action) => action.kind === 'dial'));
+  assert.is(node.snapshot().banned, 1);
+});
+
+test('SwarmNode: after distrust() the origin alone is read, and who gave other bytes is banned', () => {
+  const node = nodeWithPeers('liar:1');
+  node.join({ key, sizeBytes, held: undefined, hashes: [] }, 0);
+  node.handleMessage(
+    'liar:1',
+    {
+      kind: 'directory',
+      key,
+      holders: [{ peer: 'liar:1', zone: 'z', complete: true }],
+      leases: [],
+      hashes: allHashes,
+    },
+    1,
+  );
+  runUntil(node, 10);
+  node.handleMessage('liar:1', { kind: 'bitmap', key, held: new Uint8Array([15]), hashes: [] }, 10);
+  const requests = sent(drain(node), 'request');
+  for (const { chunk, requestId } of requests) {
+    node.handleChunk({ key, chunk, requestId, peer: 'liar:1', outcome: 'stored', elapsedMs: 1 }, 11);
+  }
+  assert.ok((node.snapshot().blobs[0]?.chunksHeld ?? 0) > 0);
+  node.distrust(key, 12);
+  assert.is(node.snapshot().blobs[0]?.chunksHeld, 0);
+  const reads = runUntil(node, 200).filter((action) => action.kind === 'readOrigin');
+  assert.equal(
+    reads.map((action) => action.run),
+    [{ firstChunk: 0, chunkCount: 4 }],
+  );
+  for (let chunk = 0; chunk < 4; chunk++) node.handleOriginChunk(key, chunk, hash(100 + chunk), 300);
+  node.handleOriginEnd(key, { firstChunk: 0, chunkCount: 4 }, { ok: true }, 301);
+  assert.ok(drain(node).some((action) => action.kind === 'complete'));
+  assert.is(node.snapshot().banned, 1);
+});
+
+test('SwarmNode: chunks held from before are not fetched again', () => {
+  const node = new SwarmNode({ self: 'self:1', zone: 'z', seed: 1, mayReadOrigin: true });
+  node.handleMembers([], 0);
+  node.seed({ key, sizeBytes, hashes: allHashes }, 0);
+  const actions = runUntil(node, 1000);
+  assert.ok(actions.some((action) => action.kind === 'complete'));
+  assert.not.ok(actions.some((action) => action.kind === 'readOrigin'));
+});
+
+test('SwarmNode: uploads beyond the slots are refused at once with a hint', () => {
+  const node = nodeWithPeers('a:1');
+  node.seed({ key, sizeBytes, hashes: allHashes }, 0);
+  drain(node);
+  for (let requestId = 1; requestId <= 20; requestId++) {
+    node.handleMessage('a:1', { kind: 'request', requestId, key, chunk: requestId % 4 }, 1);
+  }
+  const actions = drain(node);
+  const served = actions.filter((action) => action.kind === 'serve');
+  const busy = sent(actions, 'busy');
+  assert.is(served.length + busy.length, 20);
+  assert.is(node.snapshot().uploadsInFlight, served.length);
+  assert.ok(busy.every((message) => message.retryAfterMs >= 1 && message.retryAfterMs <= 200));
+});
+
+test.run();
