@@ -86,13 +86,13 @@ async function measure(
 ): Promise<Figures> {
   await using disk = await loopFileSystem(FILE_SYSTEM_BYTES, fileSystem);
   await using containerd = await startContainerd({ version, root: join(disk.path, 'containerd') });
-  if (!withShoal) return timedPull(containerd, undefined, reference);
+  if (!withShoal) return await timedPull(containerd, undefined, reference);
   await using agent = await startAgent({
     name: 'bench',
     containerd: containerd.socket,
     directory: join(disk.path, 'shoal'),
   });
-  return timedPull(containerd, agent, reference);
+  return await timedPull(containerd, agent, reference);
 }
 
 async function timedPull(
@@ -103,7 +103,12 @@ async function timedPull(
   const pids = [containerd.pid(), ...(agent === undefined ? [] : [agent.pid])];
   const cpu = (): number => pids.reduce((sum, pid) => sum + cpuSecondsOfTree(pid), 0);
   const [startedMs, startedCpu] = [performance.now(), cpu()];
-  await pull({ endpoint: agent?.criSocket ?? containerd.socket, timeoutMs: PULL_TIMEOUT_MS }, reference);
+  try {
+    await pull({ endpoint: agent?.criSocket ?? containerd.socket, timeoutMs: PULL_TIMEOUT_MS }, reference);
+  } catch (error) {
+    console.error(agent?.log() ?? containerd.log());
+    throw error;
+  }
   return {
     seconds: (performance.now() - startedMs) / 1000,
     cpuSeconds: cpu() - startedCpu,

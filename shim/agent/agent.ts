@@ -1,5 +1,6 @@
 import { performance } from 'node:perf_hooks';
 import type { Logger } from 'pino';
+import { metricsPlace } from '../config/metrics-place.ts';
 import type { Config } from '../config/settings.ts';
 import { startCriServer } from '../cri/cri-server.ts';
 import { createPullService as createCriPullService } from '../cri/pull-service.ts';
@@ -84,24 +85,16 @@ async function openHttp(
   opened: AsyncDisposableStack,
 ): Promise<void> {
   const observe = createObserveHandler({ metrics, unhealthyBecause: () => undefined, status });
-  const exporter = exporterPortOf(config);
-  const onHttpPort = exporter === 'http';
-  const http = await startHttpServer(config.http.listen, onHttpPort ? observe : undefined);
+  const place = metricsPlace(config);
+  const http = await startHttpServer(config.http.listen, place.kind === 'http' ? observe : undefined);
   opened.defer(() => closeServer(http));
-  if (typeof exporter !== 'number') return;
-  const own = await startExporter({ host: EXPORTER_HOST, port: exporter }, observe);
-  opened.defer(() => own.close());
+  if (place.kind !== 'port') return;
+  const exporter = await startExporter({ host: EXPORTER_HOST, port: place.port }, observe);
+  opened.defer(() => exporter.close());
 }
 
 /** Scrapers come from other hosts. */
 const EXPORTER_HOST = '0.0.0.0';
-
-/** Where metrics are served: a port of their own, the HTTP port, or nowhere. `ExporterConfig` says so before `p2p.v2.exporter`. */
-function exporterPortOf(config: Config): number | 'http' | undefined {
-  const { ExporterConfig, p2p } = config;
-  if (ExporterConfig.enable) return ExporterConfig.standaloneExporterPort ? ExporterConfig.port : 'http';
-  return p2p.v2.exporter.enable ? p2p.v2.exporter.port : undefined;
-}
 
 function metricsOf(config: Config, puller: () => Puller | undefined, droppedLogLines: () => number): Metrics {
   const none = { allocatedBytes: 0, usedBytes: 0 };

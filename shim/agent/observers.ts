@@ -20,12 +20,11 @@ export interface Observers {
 export async function openObservers(config: Config): Promise<Observers> {
   const { logDir, logAudit, logAuditMode } = config.DeployConfig;
   const logSink =
-    config.log.output === 'file' ? await openFileSink(logDir, 'shoal.log') : openDescriptorSink(STDERR);
+    config.log.output === 'file' ? openFileSink(logDir, 'shoal.log') : openDescriptorSink(STDERR);
   const sinks: LogSink[] = [logSink];
   let audit = silentAuditLog;
   if (logAudit) {
-    const sink =
-      logAuditMode === 'file' ? await openFileSink(logDir, 'audit.log') : openDescriptorSink(STDOUT);
+    const sink = logAuditMode === 'file' ? openFileSink(logDir, 'audit.log') : openDescriptorSink(STDOUT);
     sinks.push(sink);
     audit = createAuditLog(sink, threadId, () => new Date());
   }

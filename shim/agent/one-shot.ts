@@ -1,5 +1,4 @@
 import { resolve } from 'node:path';
-import type { OneShotPull } from '../cli/pull-command.ts';
 import { loadConfig } from '../config/load-config.ts';
 import { openDescriptorSink } from '../observe/log-sink.ts';
 import { createLogger } from '../observe/logger.ts';
@@ -10,8 +9,20 @@ import { openPuller } from './puller.ts';
 
 const STDERR = 2;
 
+export interface OneShotTarget {
+  /** Directory of an OCI image layout. */
+  readonly store?: string;
+  /** Socket of a containerd. */
+  readonly containerd?: string;
+}
+
 /** A pull without a running agent: nothing listens, nobody is asked but the registry, the default settings hold. */
-export const pullOnce: OneShotPull = async function* (image, target, credentials, signal) {
+export async function* pullOnce(
+  image: string,
+  target: OneShotTarget,
+  credentials: { readonly username: string; readonly password: string } | undefined,
+  signal: AbortSignal,
+): AsyncGenerator<PullEvent> {
   const config = loadConfig(settingsFor(target), 'the command line', process.env);
   const log = createLogger({ level: 'error', format: 'text', sink: openDescriptorSink(STDERR) });
   await using puller = await openPuller(config, { log, onEnd: () => undefined, stop: signal, alone: true });
@@ -19,7 +30,7 @@ export const pullOnce: OneShotPull = async function* (image, target, credentials
   const end = puller.pulls.pull({ image, credentials, runtimeHandler: undefined }, signal, progress);
   yield* progressUntil(end, progress);
   yield endEvent(await end, progress);
-};
+}
 
 async function* progressUntil(end: Promise<unknown>, progress: PullProgress): AsyncGenerator<PullEvent> {
   let ended = false;
@@ -34,7 +45,7 @@ async function* progressUntil(end: Promise<unknown>, progress: PullProgress): As
 }
 
 /** YAML is a superset of JSON. */
-function settingsFor(target: { readonly store?: string; readonly containerd?: string }): string {
+function settingsFor(target: OneShotTarget): string {
   const settings =
     target.store === undefined
       ? { store: 'containerd', cri: { containerdSocket: target.containerd } }

@@ -16,14 +16,15 @@ export interface PullOrder {
 }
 
 /** What a pull came to, for logs, counters and the one who asked. */
-export type PullEnd =
-  | { readonly kind: 'done'; readonly result: PullResult; readonly seconds: number }
+export type PullEnd = Outcome & { readonly seconds: number };
+
+type Outcome =
+  | { readonly kind: 'done'; readonly result: PullResult }
   | {
       readonly kind: 'failed';
       readonly verdict: 'return' | 'handOver';
       readonly reason: string;
       readonly error: unknown;
-      readonly seconds: number;
     };
 
 export interface PullServiceOptions {
@@ -57,27 +58,26 @@ export class PullService {
   ): Promise<PullEnd> {
     const startedMs = this.#options.nowMs();
     await this.#enter(progress);
-    const secondsSince = (): number => (this.#options.nowMs() - startedMs) / 1000;
-    let hadCredentials = false;
-    let end: PullEnd;
-    try {
-      const reference = parseReference(order.image);
-      const origin = this.#options.openOrigin(reference, order.credentials);
-      hadCredentials = origin.hasCredentials;
-      try {
-        const request = { reference, origin, progress, ...runtimeHandlerOf(order) };
-        const result = await pullImage(this.#options.dependencies, request, signal);
-        end = { kind: 'done', result, seconds: secondsSince() };
-      } finally {
-        await origin.close();
-      }
-    } catch (error) {
-      end = { kind: 'failed', ...judgeFailure(error, hadCredentials), error, seconds: secondsSince() };
-    } finally {
-      this.#leave(progress);
-    }
+    const outcome = await this.#attempt(order, signal, progress);
+    this.#leave(progress);
+    const end = { ...outcome, seconds: (this.#options.nowMs() - startedMs) / 1000 };
     this.#report(order, end);
     return end;
+  }
+
+  async #attempt(order: PullOrder, signal: AbortSignal, progress: PullProgress): Promise<Outcome> {
+    let origin: Origin | undefined;
+    try {
+      const reference = parseReference(order.image);
+      origin = this.#options.openOrigin(reference, order.credentials);
+      const request = { reference, origin, progress, ...runtimeHandlerOf(order) };
+      return { kind: 'done', result: await pullImage(this.#options.dependencies, request, signal) };
+    } catch (error) {
+      // Which hosts the credentials are for is known only after the first request.
+      return { kind: 'failed', ...judgeFailure(error, origin?.hasCredentials ?? false), error };
+    } finally {
+      await origin?.close();
+    }
   }
 
   async #enter(progress: PullProgress): Promise<void> {

@@ -1,5 +1,6 @@
 import { pullThroughAgent } from '../agent/control-client.ts';
 import type { PullEvent } from '../agent/control-protocol.ts';
+import type { OneShotTarget, pullOnce } from '../agent/one-shot.ts';
 import { ErrorCode, ShoalError } from '../base/errors.ts';
 import { ExitCode, exitCodeOfCode } from './exit-codes.ts';
 import { formatBytes, formatSeconds } from './format.ts';
@@ -14,19 +15,11 @@ export interface PullCommandOptions {
   readonly quiet?: boolean;
 }
 
-/** A pull without a running agent: yields the same events. Wired by `main.ts`. */
-export type OneShotPull = (
-  image: string,
-  target: { readonly store?: string; readonly containerd?: string },
-  credentials: { readonly username: string; readonly password: string } | undefined,
-  signal: AbortSignal,
-) => AsyncIterable<PullEvent>;
-
 /** `shoal pull IMAGE`: progress to stderr, the result to stdout. Gives the exit code. */
 export async function runPullCommand(
   image: string,
   options: PullCommandOptions,
-  oneShot: OneShotPull,
+  oneShot: typeof pullOnce,
   signal: AbortSignal,
 ): Promise<number> {
   const credentials = parseCredentials(options.creds);
@@ -60,7 +53,7 @@ function parseCredentials(creds: string | undefined): { username: string; passwo
   return { username: text.slice(0, colon), password: text.slice(colon + 1) };
 }
 
-function targetOf(options: PullCommandOptions): { store?: string; containerd?: string } {
+function targetOf(options: PullCommandOptions): OneShotTarget {
   if (options.store !== undefined && options.containerd !== undefined)
     throw new ShoalError(
       ErrorCode.ConfigInvalid,
