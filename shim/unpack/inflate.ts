@@ -147,18 +147,25 @@ function trailerStep(input: Buffer): InflateStep {
   return { consumedBytes: input.length, producedBytes: 0 };
 }
 
+type HandleClass = new (mode: number) => ZlibHandle;
+const handleClasses: { gzip?: HandleClass; zstd?: HandleClass } = {};
+
 function newHandle(format: 'gzip' | 'zstd'): ZlibHandle {
-  const stream = format === 'gzip' ? zlib.createGunzip() : zlib.createZstdDecompress();
-  const own = (stream as unknown as { _handle: ZlibHandle })._handle;
-  const Handle = own.constructor as new (mode: number) => ZlibHandle;
+  const Handle = handleClasses[format] ?? handleClassOf(format);
+  handleClasses[format] = Handle;
   const { GUNZIP, ZSTD_DECOMPRESS } = zlib.constants as unknown as Record<string, number>;
-  const handle = new Handle((format === 'gzip' ? GUNZIP : ZSTD_DECOMPRESS) ?? -1);
+  return new Handle((format === 'gzip' ? GUNZIP : ZSTD_DECOMPRESS) ?? -1);
+}
+
+/** Only a stream knows the class of its handle. */
+function handleClassOf(format: 'gzip' | 'zstd'): HandleClass {
+  const stream = format === 'gzip' ? zlib.createGunzip() : zlib.createZstdDecompress();
+  const handle = (stream as unknown as { _handle: ZlibHandle })._handle;
+  const isKnown = typeof handle.writeSync === 'function' && typeof handle.init === 'function';
+  assert(isKnown, 'zlib has the handle we know');
+  const Handle = handle.constructor as HandleClass;
   stream.close();
-  assert(
-    typeof handle.writeSync === 'function' && typeof handle.init === 'function',
-    'zlib has the handle we know',
-  );
-  return handle;
+  return Handle;
 }
 
 function zstdParameters(): Uint32Array {

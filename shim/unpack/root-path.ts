@@ -43,11 +43,13 @@ export function splitPath(path: TreePath): [directory: TreePath, base: string] {
 /** Resolves symlinks inside a root, the way containerd does: `/` and `..` of a link's target end at the root. */
 export class RootResolver {
   readonly #root: string;
+  readonly #checkpoint: () => void;
   readonly #cache = new Map<TreePath, TreePath>();
 
-  /** `root` is a byte string. */
-  constructor(root: string) {
+  /** `root` is a byte string. `checkpoint` is called once in a while and may throw. */
+  constructor(root: string, checkpoint: () => void) {
     this.#root = root;
+    this.#checkpoint = checkpoint;
   }
 
   /** The path of `path` in the system, for node:fs. */
@@ -63,6 +65,7 @@ export class RootResolver {
     const links = { walked: 0 };
     let current = path;
     for (;;) {
+      this.#checkpoint();
       const before = links.walked;
       const next = this.#walk(current, links);
       if (links.walked === before) return cleanInRoot(next);
@@ -70,7 +73,7 @@ export class RootResolver {
     }
   }
 
-  /** As `resolve`, for a directory that exists afterwards: `remember` may be called with the result. */
+  /** What `remember` was told of a cleaned path. */
   resolveCached(path: TreePath): TreePath | undefined {
     return path === '' ? '' : this.#cache.get(path);
   }
@@ -95,7 +98,7 @@ export class RootResolver {
     let isRaw = false;
     for (const part of path.split('/')) {
       if (part === '' || part === '.') continue;
-      const at = cleanInRoot(`${walked}/${part}`);
+      const at = isRaw || part === '..' ? cleanInRoot(`${walked}/${part}`) : joinPath(walked, part);
       const target = this.#readLink(at, links);
       isRaw = target?.startsWith('/') ?? false;
       if (target === undefined) walked = at;

@@ -31,6 +31,9 @@ const SPECIAL_BITS = 0o7000;
 /** What an unprivileged owner needs to fill a directory. */
 const OWNER_ALL = 0o700;
 const PATH_BYTES_MAX = 4096;
+const ENOTDIR = 20;
+const ENAMETOOLONG = 36;
+const EEXIST = 17;
 
 const { O_WRONLY, O_CREAT, O_EXCL, O_NOFOLLOW } = fs.constants;
 
@@ -59,7 +62,7 @@ export class TreeWriter implements TarSink {
 
   constructor(options: TreeWriterOptions) {
     this.#options = options;
-    this.#resolver = new RootResolver(Buffer.from(options.root).toString('latin1'));
+    this.#resolver = new RootResolver(Buffer.from(options.root).toString('latin1'), options.checkpoint);
     this.#written = options.mode === 'merge' ? new PathSet() : undefined;
     this.#umask = process.umask();
     this.#uid = process.geteuid?.() ?? 0;
@@ -120,7 +123,8 @@ export class TreeWriter implements TarSink {
     for (const record of this.#journal.records()) {
       this.#options.checkpoint();
       this.#guard(record.path, () => {
-        const path = this.#resolver.systemPath(this.#resolver.resolve(record.path));
+        const known = this.#resolver.resolveCached(record.path);
+        const path = this.#resolver.systemPath(known ?? this.#resolver.resolve(record.path));
         if (this.#needsLateMode(record.mode)) fs.chmodSync(path, record.mode);
         setTimes(path, record.atime, record.mtime);
       });
@@ -135,8 +139,23 @@ export class TreeWriter implements TarSink {
 
   /** See `UnpackResult.impliedDirectories`. */
   impliedDirectories(): string[] {
-    const present = [...this.#implied].filter((path) => this.#typeOf(path) === 'directory');
+    const known = new Map<TreePath, boolean>();
+    const present = [...this.#implied].filter((path) => this.#isOwnDirectory(path, known));
     return present.map((path) => Buffer.from(path, 'latin1').toString());
+  }
+
+  /**
+   * A later entry may have put a file or a link in the way: whoever is told of this directory sets its owner by path,
+   * so that a link among its parents would lead out of the root.
+   */
+  #isOwnDirectory(path: TreePath, known: Map<TreePath, boolean>): boolean {
+    if (path === '') return true;
+    let isOwn = known.get(path);
+    if (isOwn === undefined) {
+      isOwn = this.#isOwnDirectory(splitPath(path)[0], known) && this.#typeOf(path) === 'directory';
+      known.set(path, isOwn);
+    }
+    return isOwn;
   }
 
   #claim(header: TarHeader): void {
@@ -160,7 +179,7 @@ export class TreeWriter implements TarSink {
   #beginEntry(header: TarHeader): void {
     const name = cleanInRoot(header.name);
     if (name === '') return;
-    if (name.length > PATH_BYTES_MAX) throw new posix.PosixError('open', 36);
+    if (name.length > PATH_BYTES_MAX) throw new posix.PosixError('open', ENAMETOOLONG);
     const [directory, base] = splitPath(name);
     const parent = this.#openDirectory(directory);
     if (base === OPAQUE_MARKER) this.#applyOpaque(parent);
@@ -176,18 +195,17 @@ export class TreeWriter implements TarSink {
   #openDirectory(directory: TreePath): TreePath {
     const known = this.#resolver.resolveCached(directory);
     if (known !== undefined) return known;
-    const resolved = this.#resolver.resolve(directory);
-    this.#makeParents(resolved);
+    const [parent, base] = splitPath(directory);
+    const path = joinPath(this.#openDirectory(parent), base);
+    const type = this.#typeOf(path);
+    if (type === 'other') throw new posix.PosixError('mkdir', ENOTDIR);
+    if (type === 'none') this.#makeImplied(path);
+    const resolved = type === 'link' ? this.#openDirectory(this.#resolver.resolve(directory)) : path;
     this.#resolver.remember(directory, resolved);
     return resolved;
   }
 
-  #makeParents(path: TreePath): void {
-    if (path === '') return;
-    const type = this.#typeOf(path);
-    if (type === 'directory') return;
-    if (type !== 'none') throw new posix.PosixError('mkdir', 20);
-    this.#makeParents(splitPath(path)[0]);
+  #makeImplied(path: TreePath): void {
     const systemPath = this.#resolver.systemPath(path);
     fs.mkdirSync(systemPath, IMPLIED_MODE);
     if ((IMPLIED_MODE & this.#umask) !== 0 || this.#inheritsMetadata) fs.chmodSync(systemPath, IMPLIED_MODE);
@@ -260,10 +278,10 @@ export class TreeWriter implements TarSink {
     this.#resolver.forgetAll();
   }
 
-  #typeOf(path: TreePath): 'none' | 'directory' | 'other' {
+  #typeOf(path: TreePath): 'none' | 'directory' | 'link' | 'other' {
     const stat = fs.lstatSync(this.#resolver.systemPath(path), { throwIfNoEntry: false });
     if (stat === undefined) return 'none';
-    if (!stat.isDirectory()) return 'other';
+    if (!stat.isDirectory()) return stat.isSymbolicLink() ? 'link' : 'other';
     if ((stat.mode & SETGID) !== 0) this.#inheritsMetadata = true;
     return 'directory';
   }
@@ -316,7 +334,7 @@ export class TreeWriter implements TarSink {
       case TypeFlag.globalPax:
         // containerd treats it as an entry up to this point: what has its name is removed.
         if (fs.lstatSync(systemPath, { throwIfNoEntry: false }) !== undefined)
-          throw new posix.PosixError('open', 17);
+          throw new posix.PosixError('open', EEXIST);
         return;
       default:
         throw new ShoalError(
@@ -329,7 +347,10 @@ export class TreeWriter implements TarSink {
   /** Links in the directory part stay inside the root; the last part is linked to as it is. */
   #linkTarget(linkName: string): TreePath {
     const slash = linkName.lastIndexOf('/') + 1;
-    return cleanInRoot(joinPath(this.#resolver.resolve(linkName.slice(0, slash)), linkName.slice(slash)));
+    const directory = linkName.slice(0, slash);
+    const resolved =
+      this.#resolver.resolveCached(directory.slice(0, -1)) ?? this.#resolver.resolve(directory);
+    return cleanInRoot(joinPath(resolved, linkName.slice(slash)));
   }
 
   #createNode(systemPath: string | Buffer, header: TarHeader): void {

@@ -129,6 +129,8 @@ async function repeat(body: (random: Random) => Promise<void> | void): Promise<v
   for (let seed = firstSeed; ; seed++) {
     try {
       await body(randomFrom(seed));
+      // Native memory is given back between turns of the event loop.
+      await new Promise((resolve) => setImmediate(resolve));
       const grownBytes = process.memoryUsage().rss - baseBytes;
       assert.ok(grownBytes < MEMORY_BYTES_MAX, `${grownBytes} bytes more`);
     } catch (error) {

@@ -263,6 +263,20 @@ test('a failed system call is told with its path and code', async () => {
   assert.is((await failure(startAll(missing).result, 'UNPACK_FAILED')).facts.errno, 'ENOENT');
 });
 
+test('an implied directory that a link replaced, or hides, is not told', async () => {
+  const outside = path.join(directory, 'outside');
+  fs.mkdirSync(path.join(outside, 'b'), { recursive: true });
+  const layer = archive(
+    { name: 'a/b/f', data: '1' },
+    { name: 'kept/f', data: '2' },
+    { name: 'a', type: '2', linkName: outside },
+    { name: 'c/d/f', data: '3' },
+    { name: 'c', data: '4' },
+  );
+  const job = jobFor({ layer, tar: layer, compression: 'none' });
+  assert.equal((await startAll(job).result).impliedDirectories, ['kept']);
+});
+
 test('runs above the number of workers wait in the order of start()', async () => {
   const own = createUnpackPool({ workersMax: 1 });
   const layer = zlib.gzipSync(tar);
