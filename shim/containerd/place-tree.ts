@@ -1,6 +1,6 @@
 import type { BigIntStats } from 'node:fs';
 import { chmod, lchown, lstat, readlink, rename } from 'node:fs/promises';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { ErrorCode, nodeErrorCode, ShoalError } from '../base/errors.ts';
 import { lgetxattr, llistxattr, lsetxattr, lutimesNs } from '../base/posix.ts';
 import type { UpperDirectory } from './upper-directory.ts';
@@ -8,6 +8,7 @@ import type { UpperDirectory } from './upper-directory.ts';
 /** As the kernel: more symbolic links on the way to one directory are a loop. */
 const LINKS_MAX = 40;
 const PERMISSIONS = 0o7777n;
+const SETGID = 0o2000;
 
 export interface StagedTree {
   readonly directory: string;
@@ -22,7 +23,9 @@ export interface StagedTree {
 export async function placeTree(tree: StagedTree, target: UpperDirectory): Promise<void> {
   try {
     await adoptRoot(tree.directory, target.upper);
-    for (const path of tree.impliedDirectories) await adoptDirectory(tree.directory, path, target.lowers);
+    const real = new RealDirectories(tree.directory);
+    for (const path of tree.impliedDirectories)
+      if (await real.has(path)) await adoptDirectory(tree.directory, path, target.lowers);
     await rename(tree.directory, target.upper);
   } catch (error) {
     throw new ShoalError(
@@ -44,15 +47,52 @@ async function adoptRoot(staged: string, upper: string): Promise<void> {
 }
 
 async function adoptDirectory(staged: string, path: string, lowers: readonly string[]): Promise<void> {
-  if (path === '' || path === '.') return;
   for (const lower of lowers) {
     const model = await resolveBelow(lower, path);
     if (model === undefined) continue;
     const stats = await lstat(model, { bigint: true });
     // A file of that name was replaced by a directory, or a whiteout hides what is further below.
-    if (stats.isDirectory()) await copyAttributes(model, stats, join(staged, path));
-    return;
+    if (!stats.isDirectory()) break;
+    return await copyAttributes(model, stats, join(staged, path));
   }
+  await inheritGroup(join(staged, path));
+}
+
+/**
+ * Tells directories of a tree from paths that lead through a symbolic link. A later entry of the same layer may have put a link in
+ * the place of a directory, and what that link points to is not ours.
+ */
+class RealDirectories {
+  readonly #root: string;
+  readonly #known = new Map([
+    ['', false],
+    ['.', true],
+  ]);
+
+  constructor(root: string) {
+    this.#root = root;
+  }
+
+  async has(path: string): Promise<boolean> {
+    const known = this.#known.get(path);
+    if (known !== undefined) return known;
+    const isReal = (await this.has(dirname(path))) && (await isDirectory(join(this.#root, path)));
+    this.#known.set(path, isReal);
+    return isReal;
+  }
+}
+
+async function isDirectory(path: string): Promise<boolean> {
+  return await lstat(path).then(
+    (stats) => stats.isDirectory(),
+    () => false,
+  );
+}
+
+/** What the kernel does for a directory made below a set-group-ID one; that bit has come to the parent only now. */
+async function inheritGroup(directory: string): Promise<void> {
+  const parent = await lstat(dirname(directory));
+  if ((parent.mode & SETGID) !== 0) await lchown(directory, (await lstat(directory)).uid, parent.gid);
 }
 
 async function copyAttributes(from: string, stats: BigIntStats, to: string): Promise<void> {
