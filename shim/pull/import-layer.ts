@@ -98,6 +98,7 @@ async function unpackLayer(
       mode: treeMode === 'none' ? 'verify' : treeMode,
       targetDirectory: stagingDirectory ?? '',
     } as const;
+    await abortable(readable(transfer), signal);
     const { impliedDirectories } = await unpackTransfer(context, layer, transfer, target, signal);
     await transfer.confirm();
     show(transfer.prefixBytes);
@@ -118,6 +119,18 @@ async function storeLayer(
   const stored = await context.session.addLayer(index, { ...layer, blobPath: transfer.path }, signal);
   if (stored !== undefined) await context.engine.adopt(transfer.key, stored, transfer.sizeBytes);
   context.progress.update(index, { phase: 'done' });
+}
+
+/** The file is there, and under the name that it keeps, when its first bytes are. Rejects when none will come. */
+async function readable(transfer: Transfer): Promise<void> {
+  if (transfer.prefixBytes > 0) return;
+  const begun = Promise.withResolvers<void>();
+  const unsubscribe = transfer.onPrefix(() => begun.resolve());
+  try {
+    await Promise.race([begun.promise, transfer.finished]);
+  } finally {
+    unsubscribe();
+  }
 }
 
 /** Runs one unpack job over a transfer while that is filling its file; ends with both, or with the first failure. */

@@ -11,7 +11,7 @@ import { firstFailure } from './first-failure.ts';
 import { importLayer, type LayerContext, MergeSpoilt } from './import-layer.ts';
 import { planImage } from './plan-image.ts';
 import type { PullProgress } from './progress.ts';
-import { watchForStall } from './stall-watch.ts';
+import { stalled, watchForStall } from './stall-watch.ts';
 
 export interface PullDependencies {
   readonly engine: TransferEngine;
@@ -55,7 +55,7 @@ export async function pullImage(
   request: PullRequest,
   signal: AbortSignal,
 ): Promise<PullResult> {
-  const plan = await planImage(request, dependencies.platform, signal);
+  const plan = await planInTime(dependencies, request, signal);
   const descriptors = plan.layers.map((layer) => layer.descriptor);
   request.progress.begin(plan.target.digest, descriptors);
   await using kept = new AsyncDisposableStack();
@@ -70,6 +70,22 @@ export async function pullImage(
   const imageBytes = descriptors.reduce((sum, layer) => sum + layer.sizeBytes, 0);
   const { counts } = request.progress.snapshot();
   return { imageId, digest: plan.target.digest, finishedBy, imageBytes, counts };
+}
+
+/** A registry that answers nothing is left to containerd as one whose layers stop coming is. */
+async function planInTime(
+  { platform, stallTimeoutMs }: PullDependencies,
+  request: PullRequest,
+  signal: AbortSignal,
+): Promise<ImagePlan> {
+  const late = new AbortController();
+  const give = (): void => late.abort(stalled(request.progress.reference, stallTimeoutMs));
+  const timer = setTimeout(give, stallTimeoutMs);
+  try {
+    return await planImage(request, platform, AbortSignal.any([signal, late.signal]));
+  } finally {
+    clearTimeout(timer);
+  }
 }
 
 interface Import extends PullDependencies, PullRequest {

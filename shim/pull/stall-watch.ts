@@ -24,8 +24,9 @@ export function watchForStall(
   return () => clearInterval(timer);
 }
 
-function stalled(what: string, limitMs: number): ShoalError {
-  return new ShoalError(ErrorCode.Stalled, `Cannot pull "${what}": no new byte for ${limitMs / 1000} s`, {
+/** The failure of a pull that waited for `limitMs` and got nothing. */
+export function stalled(what: string, limitMs: number): ShoalError {
+  return new ShoalError(ErrorCode.Stalled, `Cannot pull "${what}": nothing came for ${limitMs / 1000} s`, {
     retriable: true,
   });
 }

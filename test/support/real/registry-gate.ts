@@ -166,7 +166,9 @@ async function sendHugeManifest(gate: Gate, outgoing: ServerResponse, entry: Gat
   await sendBody(body(), outgoing, bodyShape(gate, entry, undefined));
 }
 
+/** By GET alone, as servers do that know nothing of OAuth 2; clients try that after a POST. */
 function answerToken(tokens: TokenAuthority, incoming: IncomingMessage, outgoing: ServerResponse): void {
+  if (incoming.method !== 'GET') return answer(outgoing, 405, errorBody('UNSUPPORTED'));
   const { searchParams } = new URL(incoming.url ?? '/', 'http://gate');
   const reply = tokens.issue(searchParams.getAll('scope'), incoming.headers.authorization, Date.now());
   if (reply.status === 200) answer(outgoing, 200, JSON.stringify(reply.body));
