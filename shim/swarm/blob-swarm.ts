@@ -79,6 +79,9 @@ export class BlobSwarm {
     for (const peer of this.followers) this.#context.send(peer, { kind: 'depart', key: this.key });
     this.neighbours.unfollowAll();
     this.isPulling = false;
+    this.#tickAtMs = Number.POSITIVE_INFINITY;
+    this.#newsAtMs = Number.POSITIVE_INFINITY;
+    this.plan();
   }
 
   distrust(nowMs: number): void {
@@ -346,5 +349,8 @@ export class BlobSwarm {
   /** Finds out when `handleTimeout` is due. */
   plan(): void {
     this.dueMs = Math.min(this.#newsAtMs, this.#tickAtMs, this.#resumeAtMs, this.directories.dueMs);
+    this.#context.wakeMs = Math.min(this.#context.wakeMs, this.dueMs);
+    if (this.isPulling) this.#context.pulling.add(this);
+    else this.#context.pulling.delete(this);
   }
 }

@@ -103,8 +103,10 @@ export class ChunkFetcher {
   }
 
   handleFailed(request: ChunkRequest, nowMs: number): void {
+    const wasLive = request.state === 'live';
     this.#finish(request);
-    this.#punish(request.peer, nowMs);
+    // One that was given up already has been counted.
+    if (wasLive) this.#punish(request.peer, nowMs);
   }
 
   /** The peer is no neighbour any longer: what was asked of it is asked of others. */

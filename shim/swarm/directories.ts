@@ -39,9 +39,12 @@ export class Directories {
     return Math.min(this.#announceAtMs, answerMs);
   }
 
-  refreshRanking(): void {
+  /** Whether another node is now the best directory: it has to be told. */
+  refreshRanking(): boolean {
     const { self, peers, limits } = this.#context;
+    const before = this.#ranking[0];
     this.#ranking = rankByRendezvous(this.#blob.keyId, [self, ...peers.members], limits.directoriesPerBlob);
+    return this.#ranking[0] !== before;
   }
 
   announceSoon(nowMs: number): void {

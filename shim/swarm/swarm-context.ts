@@ -1,5 +1,6 @@
 import type { BlobKey } from '../base/blob-key.ts';
 import { BanList } from './ban-list.ts';
+import type { BlobSwarm } from './blob-swarm.ts';
 import { type SwarmLimits, swarmLimits } from './limits.ts';
 import type { Action, PeerId, PeerMessage } from './messages.ts';
 import { OriginGate } from './origin-gate.ts';
@@ -22,6 +23,10 @@ export class SwarmContext {
   readonly gate: OriginGate;
   /** Messages of this node to itself (it may be its own directory), delivered before the input that caused them ends. */
   readonly toSelf: PeerMessage[] = [];
+  /** Blobs with chunks missing, in the order in which they were wanted: so they get requests and leases. */
+  readonly pulling = new Set<BlobSwarm>();
+  /** Earliest time at which something is due; may be early, never late. */
+  wakeMs = Number.POSITIVE_INFINITY;
   /** When this node last got a chunk of any blob, or began to want one. */
   lastChunkMs = Number.NEGATIVE_INFINITY;
   readonly #actions: Action[] = [];

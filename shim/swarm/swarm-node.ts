@@ -86,7 +86,6 @@ export class SwarmNode {
   /** In the order in which they were wanted, which is the order in which they are served with requests and leases. */
   readonly #blobs = new Map<string, BlobSwarm>();
   #nowMs = Number.NEGATIVE_INFINITY;
-  #wakeMs = Number.POSITIVE_INFINITY;
   #dialSweepMs = Number.POSITIVE_INFINITY;
 
   constructor(options: SwarmNodeOptions) {
@@ -99,8 +98,8 @@ export class SwarmNode {
     this.#begin(nowMs);
     this.#context.peers.setMembers(members);
     for (const blob of this.#blobs.values()) {
-      blob.directories.refreshRanking();
-      if (blob.isPulling) blob.directories.announceSoon(nowMs);
+      if (blob.directories.refreshRanking()) blob.directories.announceSoon(nowMs);
+      blob.plan();
     }
     this.#end(nowMs, undefined);
   }
@@ -176,13 +175,17 @@ export class SwarmNode {
 
   handleTimeout(nowMs: number): void {
     this.#begin(nowMs);
-    if (nowMs < this.#wakeMs) return;
+    if (nowMs < this.#context.wakeMs) return;
+    this.#context.wakeMs = Number.POSITIVE_INFINITY;
     if (nowMs >= this.#dialSweepMs) {
       this.#dialSweepMs = nowMs + DIAL_SWEEP_MS;
       this.#context.peers.expireDials(nowMs);
     }
     this.#directory.handleTimeout(nowMs);
-    for (const blob of this.#blobs.values()) if (nowMs >= blob.dueMs) blob.handleTimeout(nowMs);
+    for (const blob of this.#blobs.values()) {
+      if (nowMs >= blob.dueMs) blob.handleTimeout(nowMs);
+      this.#context.wakeMs = Math.min(this.#context.wakeMs, blob.dueMs);
+    }
     this.#end(nowMs, undefined);
   }
 
@@ -250,7 +253,8 @@ export class SwarmNode {
 
   /** When `handleTimeout` wants to be called; undefined when nothing is pending. */
   nextWakeupMs(): number | undefined {
-    return this.#wakeMs === Number.POSITIVE_INFINITY ? undefined : Math.max(this.#nowMs, this.#wakeMs);
+    const { wakeMs } = this.#context;
+    return wakeMs === Number.POSITIVE_INFINITY ? undefined : Math.max(this.#nowMs, wakeMs);
   }
 
   snapshot(): SwarmSnapshot {
@@ -410,20 +414,18 @@ export class SwarmNode {
     this.#nowMs = nowMs;
   }
 
-  /** Delivers messages to this node itself, lets blobs act on what changed, and finds the next wake-up. */
+  /** Delivers messages to this node itself, lets blobs act on what changed, and notes the next wake-up. */
   #end(nowMs: number, only: BlobSwarm | undefined): void {
     this.#askForLeases(nowMs);
     this.#deliverToSelf(nowMs);
     if (only !== undefined) only.pump(nowMs);
-    else for (const blob of this.#blobs.values()) if (blob.isPulling) blob.pump(nowMs);
-    let wakeMs = Math.min(this.#directory.dueMs, this.#dialSweepMs);
-    for (const blob of this.#blobs.values()) wakeMs = Math.min(wakeMs, blob.dueMs);
-    this.#wakeMs = wakeMs;
+    else for (const blob of this.#context.pulling) blob.pump(nowMs);
+    this.#context.wakeMs = Math.min(this.#context.wakeMs, this.#directory.dueMs, this.#dialSweepMs);
   }
 
   #askForLeases(nowMs: number): void {
-    for (const blob of this.#blobs.values()) {
-      if (!blob.isPulling || !blob.origin.wantsLeases(nowMs)) continue;
+    for (const blob of this.#context.pulling) {
+      if (!blob.origin.wantsLeases(nowMs)) continue;
       blob.directories.announceSoon(nowMs);
       if (blob.directories.dueMs <= nowMs) blob.directories.handleTimeout(nowMs);
       blob.plan();
