@@ -13,6 +13,9 @@ const LINKS_MAX = 255;
 /** Resolved directories that are kept; at 100 bytes each this is a few megabytes. */
 const CACHE_ENTRIES_MAX = 32_768;
 
+/** An empty part, `.` or `..`; most names of a tar have none. */
+const UNCLEAN_PART = /(?:^|\/)\.{0,2}(?:\/|$)/;
+
 /** A path for node:fs: text where it is ASCII, which is faster, else the bytes. */
 export function toSystemPath(bytes: string): string | Buffer {
   // biome-ignore lint/suspicious/noControlCharactersInRegex: all of ASCII is meant
@@ -21,6 +24,8 @@ export function toSystemPath(bytes: string): string | Buffer {
 
 /** Go's filepath.Clean followed by joining to `/`: no `.`, no `..`, no double or trailing slashes, never above the root. */
 export function cleanInRoot(path: string): TreePath {
+  const trimmed = path.endsWith('/') ? path.slice(0, -1) : path;
+  if (!UNCLEAN_PART.test(trimmed)) return trimmed;
   const parts: string[] = [];
   for (const part of path.split('/')) {
     if (part === '' || part === '.') continue;
