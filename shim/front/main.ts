@@ -1,5 +1,5 @@
 import { spawnSync } from 'node:child_process';
-import { lstatSync, mkdirSync } from 'node:fs';
+import { lstatSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 
 /**
@@ -28,8 +28,13 @@ const command = [process.execPath, ...NODE_FLAGS, PROGRAM];
 
 if (cache !== undefined) {
   env.NODE_COMPILE_CACHE = cache;
-  const warmUp = [...command.slice(1), '--help'];
-  spawnSync(process.execPath, warmUp, { env, stdio: 'ignore', timeout: WARM_UP_TIMEOUT_MS });
+  const mark = join(cache, 'compiled');
+  const wanted = fingerprint();
+  if (readMark(mark) !== wanted) {
+    const warmUp = [...command.slice(1), '--help'];
+    spawnSync(process.execPath, warmUp, { env, stdio: 'ignore', timeout: WARM_UP_TIMEOUT_MS });
+    writeFileSync(mark, wanted);
+  }
 }
 process.execve?.(process.execPath, [...command, ...args], env);
 
@@ -43,6 +48,23 @@ function cacheDirectory(): string | undefined {
     mkdirSync(directory, { recursive: true, mode: 0o700 });
     const { uid, mode } = lstatSync(directory);
     return uid === process.getuid?.() && (mode & 0o077) === 0 ? directory : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+/** Changes with the program's files, its Node and its flags. A wrong one costs memory, never more: Node checks each entry. */
+function fingerprint(): string {
+  const shim = dirname(import.meta.dirname);
+  const changed = ['base', 'cri', 'front'].flatMap((folder) =>
+    readdirSync(join(shim, folder)).map((name) => statSync(join(shim, folder, name)).mtimeMs),
+  );
+  return [process.version, changed.length, Math.max(...changed), ...NODE_FLAGS].join(' ');
+}
+
+function readMark(path: string): string | undefined {
+  try {
+    return readFileSync(path, 'utf8');
   } catch {
     return undefined;
   }
