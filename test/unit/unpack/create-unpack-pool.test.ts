@@ -1,3 +1,4 @@
+import { spawnSync } from 'node:child_process';
 import * as fs from 'node:fs';
 import * as os from 'node:os';
 import * as path from 'node:path';
@@ -275,6 +276,35 @@ test('an implied directory that a link replaced, or hides, is not told', async (
   );
   const job = jobFor({ layer, tar: layer, compression: 'none' });
   assert.equal((await startAll(job).result).impliedDirectories, ['kept']);
+});
+
+test('a full disk is told as such', async () => {
+  const full = path.join(directory, 'full');
+  fs.mkdirSync(full);
+  if (!isRoot || spawnSync('mount', ['-t', 'tmpfs', '-o', 'size=1m', 'none', full]).status !== 0) {
+    console.log('SKIP a full disk is told as such: needs root to mount a small file system');
+    return;
+  }
+  try {
+    const error = await failure(
+      startAll(jobFor({ layer: zlib.gzipSync(tar), tar }, { targetDirectory: full })).result,
+      'UNPACK_FAILED',
+    );
+    assert.equal(error.facts, { path: 'large', errno: 'ENOSPC' });
+  } finally {
+    spawnSync('umount', [full]);
+  }
+});
+
+test('10,000 files in one layer, each with a directory of its own', async () => {
+  const many = archive(
+    ...Array.from({ length: 10_000 }, (_, i) => ({ name: `d${i % 500}/e${i}/f`, data: `${i}` })),
+  );
+  const base = process.memoryUsage().rss;
+  const job = jobFor({ layer: zlib.gzipSync(many), tar: many }, { mode: 'merge' });
+  const { impliedDirectories } = await startAll(job).result;
+  assert.is(impliedDirectories.length, 10_500);
+  assert.ok(process.memoryUsage().rss - base < 300_000_000);
 });
 
 test('runs above the number of workers wait in the order of start()', async () => {
