@@ -2,14 +2,14 @@ import { ErrorCode, type ShoalError } from '../base/errors.ts';
 import { GrpcCode, type GrpcStatus } from './grpc-wire.ts';
 
 /**
- * The gRPC status of a pull that failed, with containerd's codes and wording: tools match on them. kubelet drops the
+ * The gRPC status of a pull that failed, with the codes and wording of containerd 2.1: tools match on them. kubelet drops the
  * code only of Unknown, and takes its reason from the first word of the bare message, so `RegistryUnavailable` must
  * be Unknown and stand first. An error that knows the normalised name gives it as the fact `reference`.
  */
 export function pullStatus(error: ShoalError, image: string): GrpcStatus {
   const name = String(error.facts.reference ?? image);
   const what = `failed to pull and unpack image "${name}"`;
-  const resolve = `${what}: failed to resolve reference "${name}"`;
+  const resolve = `${what}: failed to resolve image`;
   switch (error.code) {
     case ErrorCode.Cancelled:
       return { code: GrpcCode.Cancelled, message: `${what}: context canceled` };
@@ -18,9 +18,9 @@ export function pullStatus(error: ShoalError, image: string): GrpcStatus {
     case ErrorCode.InvalidReference:
       return unknown(`failed to parse image reference "${image}": ${error.message}`);
     case ErrorCode.Unauthorized:
-      return unknown(`${resolve}: ${DENIED}: authorization failed: ${error.message}`);
+      return unknown(`${resolve}: ${DENIED}: authorization failed: 401 Unauthorized: ${error.message}`);
     case ErrorCode.Forbidden:
-      return unknown(`${resolve}: ${DENIED}: 403 Forbidden: ${error.message}`);
+      return unknown(`${resolve}: unexpected status 403 Forbidden: ${error.message}`);
     case ErrorCode.RegistryUnavailable:
     case ErrorCode.RateLimited:
       return unknown(`RegistryUnavailable: ${what}: ${error.message}`);

@@ -148,7 +148,11 @@ test('createPullService() reads a gzip message and hands it over compressed', as
 const STATUSES: readonly [code: ErrorCode, status: number, message: RegExp][] = [
   [ErrorCode.NotFound, 5, /^failed to pull and unpack image "registry\.test\/app:1": .*: not found$/],
   [ErrorCode.Unauthorized, 2, /^failed to pull and unpack image .*pull access denied.*authorization failed/],
-  [ErrorCode.Forbidden, 2, /^failed to pull and unpack image .*pull access denied.*403 Forbidden/],
+  [
+    ErrorCode.Forbidden,
+    2,
+    /^failed to pull and unpack image .*failed to resolve image: unexpected status 403 Forbidden/,
+  ],
   [ErrorCode.RegistryUnavailable, 2, /^RegistryUnavailable: failed to pull and unpack image/],
   [ErrorCode.RateLimited, 2, /^RegistryUnavailable: /],
   [ErrorCode.InvalidReference, 2, /^failed to parse image reference "registry\.test\/app:1": /],
