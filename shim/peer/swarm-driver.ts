@@ -5,7 +5,7 @@ import { type CachedBlob, ChunkState } from '../cache/cached-blob.ts';
 import type { DiskCache } from '../cache/disk-cache.ts';
 import { Bitmap } from '../swarm/bitmap.ts';
 import type { Action, ChunkRun, HashRun, PeerId } from '../swarm/messages.ts';
-import type { Member, OriginOutcome, SwarmNode, SwarmSnapshot } from '../swarm/swarm-node.ts';
+import type { OriginOutcome, SwarmNode, SwarmSnapshot } from '../swarm/swarm-node.ts';
 import { type ArrivalOutcome, ArrivingChunk } from './arriving-chunk.ts';
 import type { BlobFetch, ChunkSource } from './blob-fetch.ts';
 import { protocolError } from './byte-codec.ts';
@@ -87,10 +87,14 @@ export class SwarmDriver implements ChunkSource {
     return this.#links.connectionCount;
   }
 
-  /** Offers what the cache holds, and learns who takes part. */
+  /** Learns who takes part, then offers what the cache holds: an offer goes to nodes that are known by then. */
   open(): void {
-    for (const blob of this.#cache.blobs()) if (blob.frozen) this.confirmed(blob);
-    this.#options.members.start((members) => this.#setMembers(members));
+    let offered = false;
+    this.#options.members.start((members) => {
+      this.#input((nowMs) => this.#node.handleMembers(members, nowMs));
+      if (!offered) for (const blob of this.#cache.blobs()) if (blob.frozen) this.confirmed(blob);
+      offered = true;
+    });
   }
 
   async close(): Promise<void> {
@@ -144,10 +148,6 @@ export class SwarmDriver implements ChunkSource {
 
   distrusted(key: BlobKey): void {
     this.#distrusted.add(blobKeyId(key));
-  }
-
-  #setMembers(members: readonly Member[]): void {
-    this.#input((nowMs) => this.#node.handleMembers(members, nowMs));
   }
 
   #onDropped(key: BlobKey): void {
