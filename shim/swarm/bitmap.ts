@@ -119,6 +119,14 @@ export class Bitmap {
     return indexes;
   }
 
+  /** Whether every index of `other`, a set of the same length, is in this one. */
+  includes(other: Bitmap): boolean {
+    for (let word = 0; word < this.words.length; word++) {
+      if (((other.words[word] ?? 0) & ~(this.words[word] as number)) !== 0) return false;
+    }
+    return true;
+  }
+
   toBytes(): Uint8Array {
     const bytes = new Uint8Array((this.length + 7) >>> 3);
     for (let index = 0; index < bytes.length; index++) {

@@ -136,7 +136,7 @@ export class BlobSwarm {
     );
     if (!this.isPulling) return;
     this.neighbours.learnHolders(message.holders);
-    this.neighbours.upkeep(nowMs);
+    this.neighbours.upkeep(this.ledger.held, nowMs);
     this.origin.handleLeases(message.leases, nowMs);
     this.plan();
   }
@@ -158,7 +158,7 @@ export class BlobSwarm {
       nowMs,
       Math.min(this.#context.limits.backOffMinMs, Math.max(0, message.retryAfterMs)),
     );
-    this.neighbours.upkeep(nowMs);
+    this.neighbours.upkeep(this.ledger.held, nowMs);
   }
 
   handleBitmap(peer: PeerId, message: Message<'bitmap'>, nowMs: number): void {
@@ -241,8 +241,8 @@ export class BlobSwarm {
     this.origin.tick(nowMs);
     if (this.isOriginOnly) return;
     this.fetcher.tick(nowMs);
-    this.neighbours.upkeep(nowMs);
-    if (this.neighbours.needsHolders && this.neighbours.knownCount >= this.#context.limits.neighboursTarget) {
+    this.neighbours.upkeep(this.ledger.held, nowMs);
+    if (this.neighbours.needsHolders && this.neighbours.knownCount >= this.#context.limits.smallSwarm / 2) {
       this.directories.announceWithin(HOLDERS_WANTED_MS, nowMs);
     }
   }

@@ -20,6 +20,10 @@ export interface Neighbour {
 
 /** Holders remembered per blob beyond those followed. */
 const KNOWN_MAX = 256;
+/** A live neighbour gets this long to have something new, ms. */
+const USELESS_MS = 500;
+/** Neighbours exchanged at once; some are kept, for they may get something yet. */
+const USELESS_PER_TURN = 2;
 const FIRST_WINDOW = 2;
 /** A neighbour is not judged before it had this much of a review interval. */
 const REVIEW_SHARE = 0.5;
@@ -69,7 +73,7 @@ export class Neighbours {
   }
 
   /** Follows more holders while there are places, gives up on those that do not answer, exchanges the least useful. */
-  upkeep(nowMs: number): void {
+  upkeep(held: Bitmap, nowMs: number): void {
     for (const neighbour of this.#followed.values()) {
       if (neighbour.state === 'live' || nowMs < neighbour.sinceMs + this.#context.limits.answerTimeoutMs)
         continue;
@@ -80,13 +84,15 @@ export class Neighbours {
     const { neighboursTarget, neighboursMax } = this.#context.limits;
     // Idle request places mean that the neighbours are overloaded: more of them are the cure.
     const wanted = this.#isShort ? neighboursMax : neighboursTarget;
-    this.needsHolders = false;
+    const candidates = this.#isShort || this.#followed.size < wanted ? this.#candidates(nowMs) : [];
+    this.needsHolders = this.#isShort && candidates.length === 0;
+    if (this.#isShort && this.#followed.size >= neighboursTarget)
+      this.#dropUseless(held, Math.min(candidates.length, USELESS_PER_TURN), nowMs);
     if (this.#followed.size >= wanted) return;
-    for (const peer of this.#candidates(nowMs)) {
+    for (const peer of candidates) {
       if (this.#followed.size >= wanted) break;
       this.#follow(peer, nowMs);
     }
-    this.needsHolders = this.#isShort && this.#followed.size < wanted;
   }
 
   /** A follower is a likely source as well; this makes the mesh symmetric, so that who comes last is heard too. */
@@ -152,6 +158,19 @@ export class Neighbours {
     // An open connection costs nothing more; a pull of many layers should not end up connected to everybody.
     const connected = usable.filter((peer) => peers.isConnected(peer));
     return [...connected, ...usable.filter((peer) => !peers.isConnected(peer))];
+  }
+
+  /** Early comers may know only each other and soon all hold the same: those with nothing new make room. */
+  #dropUseless(held: Bitmap, countMax: number, nowMs: number): void {
+    let left = countMax;
+    for (const neighbour of this.#followed.values()) {
+      if (left === 0) return;
+      if (neighbour.state !== 'live' || neighbour.inFlight > 0 || nowMs - neighbour.sinceMs < USELESS_MS)
+        continue;
+      if (!held.includes(neighbour.available)) continue;
+      this.drop(neighbour.peer, nowMs, this.#context.limits.neighbourReviewMs);
+      left--;
+    }
   }
 
   #follow(peer: PeerId, nowMs: number): void {
