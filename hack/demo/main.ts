@@ -3,12 +3,13 @@ import { resolve } from 'node:path';
 import { formatBytes, formatSeconds } from '../../shim/cli/format.ts';
 import { addCounts, NO_BYTES } from '../../shim/pull/progress.ts';
 import { pushImage } from '../../test/support/images/push-image.ts';
+import { buildSandboxImage } from '../../test/support/images/samples.ts';
 import { componentsAvailable } from '../../test/support/real/components.ts';
-import { startRegistry } from '../../test/support/real/registry.ts';
+import { type Registry, startRegistry } from '../../test/support/real/registry.ts';
 import { startRegistryGate } from '../../test/support/real/registry-gate.ts';
-import { type WithNodes, withContainerdNodes, withLayoutNodes } from './nodes.ts';
+import { containerdNodes, type WithNodes, withLayoutNodes } from './nodes.ts';
 import { drawPicture } from './picture.ts';
-import { type NodeRun, runSwarm } from './run-swarm.ts';
+import { type DemoNode, type NodeRun, runSwarm } from './run-swarm.ts';
 import { sampleImage } from './sample-image.ts';
 import { Screen } from './screen.ts';
 
@@ -39,7 +40,9 @@ async function main(): Promise<void> {
     rateBytesPerSecond: UPLINK_BYTES_PER_SECOND,
   });
   const run = { reference: `${gate.host}/demo/app:v1`, imageBytes: image.layerBytes };
-  const withNodes: WithNodes = withContainerd ? withContainerdNodes : withLayoutNodes;
+  const withNodes: WithNodes = withContainerd
+    ? containerdNodes(await pushSandbox(registry))
+    : withLayoutNodes;
   const names = Array.from({ length: NODES }, (_, index) => `node-${index + 1}`);
 
   screen.step('3. one node alone');
@@ -50,7 +53,11 @@ async function main(): Promise<void> {
   const apart = await withNodes(names, false, (nodes) => runSwarm(nodes, run, screen, stop.signal));
   screen.step(`5. ${NODES} nodes at once, as peers`);
   gate.reset();
-  const together = await withNodes(names, true, (nodes) => runSwarm(nodes, run, screen, stop.signal));
+  const together = await withNodes(names, true, async (nodes) => {
+    const runs = await runSwarm(nodes, run, screen, stop.signal);
+    for (const node of nodes) await runOn(node, run.reference, screen);
+    return runs;
+  });
   summarise(screen, {
     imageBytes: image.layerBytes,
     originBytes: gate.count({ class: 'blob' }).bytes,
@@ -58,6 +65,17 @@ async function main(): Promise<void> {
     aloneSeconds: alone?.seconds ?? Number.NaN,
     apartSeconds: Math.max(...apart.map((node) => node.seconds)),
   });
+}
+
+/** Shows that the image is one that containers start from. */
+async function runOn(node: DemoNode, reference: string, screen: Screen): Promise<void> {
+  const output = await node.run?.(reference, ['/bin/sh', '-c', 'find / -xdev -type f | busybox wc -l']);
+  if (output !== undefined) screen.step(`   ${node.name} runs a container: ${output.trim()} files in it`);
+}
+
+async function pushSandbox(registry: Registry): Promise<string> {
+  using image = await buildSandboxImage();
+  return (await pushImage(image, { host: registry.host, repository: 'demo/pause', tag: 'v1' })).reference;
 }
 
 interface Outcome {

@@ -8,6 +8,8 @@ import type { NodeLine, Screen } from './screen.ts';
 export interface DemoNode {
   readonly name: string;
   pull(image: string, signal: AbortSignal): AsyncIterable<PullEvent>;
+  /** Runs a command in a container of the image and gives its output; absent where nothing can run. */
+  run?(image: string, command: readonly string[]): Promise<string>;
 }
 
 export interface NodeRun extends NodeTrace {
