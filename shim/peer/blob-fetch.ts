@@ -56,6 +56,7 @@ export class BlobFetch {
   readonly #filled = Promise.withResolvers<void>();
   #blob: CachedBlob | undefined;
   #prefixChunks = 0;
+  #stored = new Uint8Array(0);
   #originBytes = 0;
   #peerBytes = 0;
   #cacheBytes = 0;
@@ -128,7 +129,10 @@ export class BlobFetch {
     this.#lastProgressMs = performance.now();
   }
 
+  /** A chunk may come twice: of two peers, or of a peer while the origin is read. Only the first one counts. */
   chunkStored(chunk: number, from: 'origin' | 'peer'): void {
+    if (this.#stored[chunk] === 1) return;
+    this.#stored[chunk] = 1;
     const bytes = this.blob.chunkBytes(chunk);
     if (from === 'origin') this.#originBytes += bytes;
     else this.#peerBytes += bytes;
@@ -223,6 +227,7 @@ export class BlobFetch {
       this.#cacheBytes = 0;
     }
     this.#host.counters.cacheBytes += this.#cacheBytes;
+    this.#stored = new Uint8Array(this.blob.chunkCount);
     this.#advance();
   }
 

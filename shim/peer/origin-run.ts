@@ -2,7 +2,7 @@ import { createHash, type Hash } from 'node:crypto';
 import type { Readable } from 'node:stream';
 import { InvariantError } from '../base/assert.ts';
 import { cancelled, ErrorCode, ShoalError } from '../base/errors.ts';
-import type { CachedBlob } from '../cache/cached-blob.ts';
+import { type CachedBlob, ChunkState } from '../cache/cached-blob.ts';
 import type { ChunkRun } from '../swarm/messages.ts';
 import type { ReadOrigin } from './transfer.ts';
 
@@ -154,7 +154,9 @@ class ChunkSink {
     this.#tail = this.#tail.then(async () => {
       try {
         if (this.#failure !== undefined) return;
-        await this.#blob.write(offset, batch);
+        // A peer may have brought the chunk meanwhile: bytes that are verified are not written over.
+        const chunk = Math.floor(offset / this.#blob.chunkSizeBytes);
+        if (this.#blob.stateOf(chunk) !== ChunkState.Verified) await this.#blob.write(offset, batch);
         await then?.();
       } catch (error) {
         this.#failure = error;
