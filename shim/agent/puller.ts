@@ -9,6 +9,7 @@ import { openOrigin } from '../registry/open-origin.ts';
 import { proxySettingsFrom } from '../registry/proxy-settings.ts';
 import { createUnpackPool } from '../unpack/create-unpack-pool.ts';
 import { takeCacheDirectory } from './cache-directory.ts';
+import { ManifestMemory } from './manifest-memory.ts';
 import { nodePlatform } from './node-platform.ts';
 import { openStore } from './open-store.ts';
 import { peersOf } from './peers.ts';
@@ -84,19 +85,18 @@ function originOpener(
   config: Config,
   log: Logger,
 ): ConstructorParameters<typeof PullService>[0]['openOrigin'] {
-  const proxy = proxySettingsFrom(process.env);
-  const { configPath } = config.containerd;
-  const ownAddresses = [config.http.listen];
-  const warn = (message: string): void => log.warn(message);
-  return (reference, credentials) =>
-    openOrigin({
-      reference,
-      configPath,
-      ownAddresses,
-      proxy,
-      warn,
-      ...(credentials !== undefined && { credentials }),
-    });
+  const memory = new ManifestMemory();
+  const common = {
+    configPath: config.containerd.configPath,
+    ownAddresses: [config.http.listen],
+    proxy: proxySettingsFrom(process.env),
+    warn: (message: string): void => log.warn(message),
+  };
+  return (reference, credentials) => {
+    const heldManifest = memory.readerOf(reference);
+    const given = { ...(credentials && { credentials }), ...(heldManifest && { heldManifest }) };
+    return memory.watch(openOrigin({ ...common, reference, ...given }), reference);
+  };
 }
 
 function transferLimitsOf(config: Config) {
