@@ -39,6 +39,7 @@ class SetMembers implements MembershipSource {
 export interface PeerNode {
   readonly engine: RunningTransferEngine;
   readonly cache: DiskCache;
+  readonly directory: string;
   readonly self: string;
   open(blob: SampleBlob, readOrigin?: ReadOrigin): Transfer;
   close(): Promise<void>;
@@ -80,8 +81,10 @@ export class PeerWorld {
     return nodes;
   }
 
-  async addNode(options: NodeOptions = {}): Promise<PeerNode> {
-    const cache = await DiskCache.open({ directory: join(this.#directory, `node-${this.#count++}`) });
+  /** `after` is a closed node whose cache the new one takes over. */
+  async addNode(options: NodeOptions = {}, after?: PeerNode): Promise<PeerNode> {
+    const directory = after?.directory ?? join(this.#directory, `node-${this.#count++}`);
+    const cache = await DiskCache.open({ directory });
     const members = new SetMembers();
     const engine = await createTransferEngine({
       cache,
@@ -96,6 +99,7 @@ export class PeerWorld {
     const node: PeerNode = {
       engine,
       cache,
+      directory,
       self: engine.self ?? '',
       open: (blob, readOrigin = this.origin.reader(blob.digest)) =>
         engine.open({ key: { host: HOST, digest: blob.digest }, sizeBytes: blob.bytes.length, readOrigin }),
