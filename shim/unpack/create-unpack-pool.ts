@@ -7,7 +7,7 @@ import type { ZstdBackend } from './inflate.ts';
 import type { UnpackJob, UnpackPool, UnpackResult, UnpackRun } from './unpack-pool.ts';
 import type { WorkerAnswer, WorkerRequest } from './worker.ts';
 
-export interface UnpackPoolOptions {
+interface UnpackPoolOptions {
   /** Layers unpacked at once, 1–16. Default: two a core (one waits for the disk while one computes), 2–8. */
   readonly workersMax?: number;
   /** A worker without a job ends after this, ms. Default 10 s. */

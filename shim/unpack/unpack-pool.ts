@@ -1,7 +1,7 @@
 import type { Compression } from '../base/descriptor.ts';
 import type { Digest } from '../base/digest.ts';
 
-export { createUnpackPool, type UnpackPoolOptions } from './create-unpack-pool.ts';
+export { createUnpackPool } from './create-unpack-pool.ts';
 
 export interface UnpackJob {
   /** The layer file; bytes up to the announced prefix may be read. */
