@@ -15,6 +15,9 @@ import { type ContentInfo, type Labels, WriteAction, type WriteResponse } from '
 const LOCK_RETRY_FIRST_MS = 2;
 const LOCK_RETRY_MAX_MS = 100;
 const LOCK_WAIT_MAX_MS = 10_000;
+/** A writer whose client has died ends within some tens of milliseconds. */
+const ABORT_ATTEMPTS_MAX = 5;
+const ABORT_RETRY_MS = 50;
 /** The size with the best throughput through grpc-js; two on their way keep both sides busy. */
 const WRITE_BYTES = 1024 * 1024;
 const WRITES_IN_FLIGHT_MAX = 2;
@@ -92,9 +95,19 @@ export class BlobStore {
     }
   }
 
+  /** Drops an unfinished blob; one that is gone is fine. */
   async abort(ref: string, signal: AbortSignal): Promise<void> {
-    const call = this.#client.call(api.content.abort, { ref }, { signal, doing: `abort ingest "${ref}"` });
-    await unless([GrpcCode.NotFound], call);
+    for (let attempt = 1; ; attempt++) {
+      const call = this.#client.call(api.content.abort, { ref }, { signal, doing: `abort ingest "${ref}"` });
+      try {
+        await unless([GrpcCode.NotFound], call);
+        return;
+      } catch (error) {
+        // containerd is still ending the writer, which puts files into the directory that it removes.
+        if (attempt === ABORT_ATTEMPTS_MAX) throw error;
+      }
+      await sleep(attempt * ABORT_RETRY_MS, undefined, { signal }).catch(() => undefined);
+    }
   }
 
   async ingests(signal: AbortSignal): Promise<string[]> {

@@ -45,7 +45,10 @@ export interface ImageStore {
 export interface ImportSession {
   /** Indexes of the layers whose bytes are still needed; the others are in the store, blob and tree. */
   readonly missing: ReadonlySet<number>;
-  /** How trees are to be extracted: as overlay upper directories in parallel, merged in order, or not at all. */
+  /**
+   * How trees are to be extracted: as overlay upper directories in parallel, merged in order, or not at all. The lowest layer is always
+   * extracted in `merge` mode: nothing lies below it, so that its whiteouts have nothing to hide.
+   */
   readonly treeMode: 'overlay' | 'merge' | 'none';
   /** `containerd`: blobs and records' content are in place, and containerd's own PullImage must unpack them. */
   readonly finishedBy: 'shoal' | 'containerd';
@@ -55,6 +58,14 @@ export interface ImportSession {
   addLayer(index: number, layer: ReadyLayer, signal: AbortSignal): Promise<string | undefined>;
   /** Writes the records, last. Returns the image ID (digest of the config). */
   finish(signal: AbortSignal): Promise<Digest>;
-  /** Takes everything back; safe at any time, more than once, and after `finish` (then it does nothing). */
+  /**
+   * The stored blob of a missing layer whose bytes are already here and only lack their tree: it can be unpacked from
+   * there, and nothing has to be fetched.
+   */
+  blobPath?(index: number): string | undefined;
+  /**
+   * Takes everything back; safe at any time, more than once, and after `finish`. Then it does nothing, except for a session that
+   * containerd finishes: it lets go of what `finish` kept for containerd's own pull, so call it when that is over.
+   */
   abort(): Promise<void>;
 }
