@@ -124,6 +124,8 @@ export class DiskCache {
     if (blob.pins > 0) return;
     await blob.closeHandles();
     if (blob.dropped) return;
+    // Parts of chunks take room that is counted nowhere, and serve nobody.
+    if (blob.heldBytes === 0 && !blob.complete) return this.drop(blob);
     if (blob.adopted) await rm(blob.paths.data, { force: true }).catch(() => undefined);
     await this.#touch(blob);
     // On a full disk, what a failed pull leaves takes the room that the store needs for the same bytes.

@@ -1,14 +1,14 @@
 import { abortable } from '../base/abortable.ts';
+import type { BlobKey } from '../base/blob-key.ts';
 import { ErrorCode, isShoalError, throwIfAborted } from '../base/errors.ts';
 import type { Gate } from '../base/gate.ts';
-import type { Transfer, TransferEngine } from '../peer/transfer.ts';
+import type { Transfer } from '../peer/transfer.ts';
 import type { ImportSession, LayerPlan, ReadyLayer } from '../store/image-store.ts';
 import type { UnpackJob, UnpackPool, UnpackResult } from '../unpack/unpack-pool.ts';
 import type { PullProgress } from './progress.ts';
 
 /** What the layers of one pull have in common. */
 export interface LayerContext {
-  readonly engine: TransferEngine;
   readonly unpack: UnpackPool;
   readonly session: ImportSession;
   /** Whether this process may set owners and make device nodes. */
@@ -19,8 +19,16 @@ export interface LayerContext {
   readonly openTransfer: (layer: LayerPlan) => Transfer;
   /** Layers download in manifest order, a few at a time: those that are unpacked first arrive first. */
   readonly downloads: Gate;
-  /** Keeps a transfer open until the pull ends. */
+  /** Keeps a transfer, and so its file in the cache, until the pull ends. */
   readonly keep: (transfer: Transfer) => void;
+  readonly onStored: (blob: StoredBlob) => void;
+}
+
+/** A layer's blob in the store; it is there for good once the image is finished. */
+export interface StoredBlob {
+  readonly key: BlobKey;
+  readonly sizeBytes: number;
+  readonly path: string;
 }
 
 /** The layers below are spoilt as well: the image must be merged again from the first layer on. */
@@ -54,9 +62,12 @@ export async function importLayer(
       },
     );
     await storeLayer(context, index, transfer, ready, signal);
-  } finally {
-    transfer.release();
+  } catch (error) {
+    // At once, not at the end of the pull: other layers may be waiting for the place.
+    if (!(error instanceof MergeSpoilt)) transfer.release();
+    throw error;
   }
+  context.keep(transfer);
 }
 
 /** A place is free again when a layer is down, however long its unpacking takes. */
@@ -95,7 +106,8 @@ async function unpackLayer(
     const stagingDirectory =
       treeMode === 'none' ? undefined : await context.session.stagingDirectory(index, signal);
     const target = {
-      mode: treeMode === 'none' ? 'verify' : treeMode,
+      // Nothing lies below the lowest layer, so that its whiteouts have nothing to hide.
+      mode: treeMode === 'none' ? 'verify' : index === 0 ? 'merge' : treeMode,
       targetDirectory: stagingDirectory ?? '',
     } as const;
     await abortable(readable(transfer), signal);
@@ -117,7 +129,8 @@ async function storeLayer(
 ): Promise<void> {
   context.progress.update(index, { phase: 'importing' });
   const stored = await context.session.addLayer(index, { ...layer, blobPath: transfer.path }, signal);
-  if (stored !== undefined) await context.engine.adopt(transfer.key, stored, transfer.sizeBytes);
+  if (stored !== undefined)
+    context.onStored({ key: transfer.key, sizeBytes: transfer.sizeBytes, path: stored });
   context.progress.update(index, { phase: 'done' });
 }
 

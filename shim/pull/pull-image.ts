@@ -8,7 +8,7 @@ import type { Reference } from '../registry/reference.ts';
 import type { ImagePlan, ImageStore, ImportSession, LayerPlan } from '../store/image-store.ts';
 import type { UnpackPool } from '../unpack/unpack-pool.ts';
 import { firstFailure } from './first-failure.ts';
-import { importLayer, type LayerContext, MergeSpoilt } from './import-layer.ts';
+import { importLayer, type LayerContext, MergeSpoilt, type StoredBlob } from './import-layer.ts';
 import { planImage } from './plan-image.ts';
 import type { PullProgress } from './progress.ts';
 import { stalled, watchForStall } from './stall-watch.ts';
@@ -99,27 +99,45 @@ async function importImage(
 ): Promise<Pick<PullResult, 'imageId' | 'finishedBy'>> {
   const session = await parts.store.open(parts.plan, signal);
   try {
-    await importLayers(parts, session, signal);
-    return { imageId: await session.finish(signal), finishedBy: session.finishedBy };
+    const stored = await importLayers(parts, session, signal);
+    const imageId = await session.finish(signal);
+    await adoptAll(parts.engine, stored);
+    return { imageId, finishedBy: session.finishedBy };
   } catch (error) {
     await session.abort();
     throw error;
   }
 }
 
-async function importLayers(parts: Import, session: ImportSession, signal: AbortSignal): Promise<void> {
+/** Only now: what an aborted import put into the store goes away again, and the cache must still have it then. */
+async function adoptAll(engine: TransferEngine, stored: readonly StoredBlob[]): Promise<void> {
+  // The image is in place; where this fails, peers are served from the cache as before.
+  for (const { key, path, sizeBytes } of stored)
+    await engine.adopt(key, path, sizeBytes).catch(() => undefined);
+}
+
+async function importLayers(
+  parts: Import,
+  session: ImportSession,
+  signal: AbortSignal,
+): Promise<readonly StoredBlob[]> {
   const { plan, progress, stallTimeoutMs, layersAtOnce } = parts;
   const stop = new AbortController();
   const openTransfer = (layer: LayerPlan): Transfer => startTransfer(parts.engine, parts.origin, plan, layer);
-  const context: LayerContext = { ...parts, session, openTransfer, downloads: new Gate(layersAtOnce) };
+  const stored: StoredBlob[] = [];
+  const onStored = (blob: StoredBlob): void => void stored.push(blob);
+  const downloads = new Gate(layersAtOnce);
+  const context: LayerContext = { ...parts, session, openTransfer, downloads, onStored };
   const abort = (reason: ShoalError): void => stop.abort(reason);
   const endWatch = watchForStall(watchOf(progress), stallTimeoutMs, plan.names[0] ?? '', abort);
   try {
     await firstFailure(startImports(context, plan, signal, stop));
+    return stored;
   } finally {
     endWatch();
   }
 }
+
 function startImports(
   context: LayerContext,
   plan: ImagePlan,
