@@ -33,14 +33,11 @@ export interface BlobMeta {
   readonly validBytes: number;
 }
 
-export const HASH_BYTES = 32;
+const HASH_BYTES = 32;
 const HEAD_BYTES = 3;
 const CHECKSUM_BYTES = 4;
 const BLOB_FIXED_BYTES = 8 + 4 + HASH_BYTES;
 const CHUNK_BYTES = 4 + HASH_BYTES;
-
-/** Size on disk of one chunk record. */
-export const CHUNK_RECORD_BYTES = HEAD_BYTES + CHUNK_BYTES + CHECKSUM_BYTES;
 
 export function encodeMetaRecord(record: MetaRecord): Buffer {
   const payload = encodePayload(record);

@@ -98,10 +98,6 @@ export class BlobFetch {
     return { originBytes: this.#originBytes, peerBytes: this.#peerBytes, cacheBytes: this.#cacheBytes };
   }
 
-  get lastOriginError(): ShoalError | undefined {
-    return this.#originError;
-  }
-
   join(readOrigin: ReadOrigin): TransferView {
     const view = new TransferView(this, readOrigin, this.#host.throttle);
     this.#views.add(view);

@@ -17,10 +17,6 @@ export class ChunkBufferPool {
     this.#wanted = buffersMax;
   }
 
-  get inUse(): number {
-    return this.#inUse;
-  }
-
   get isFull(): boolean {
     return this.#inUse >= this.#wanted;
   }

@@ -1,6 +1,6 @@
 import { unreachable } from '../base/assert.ts';
 import { type BlobKey, blobKeyId } from '../base/blob-key.ts';
-import { ErrorCode, isShoalError, ShoalError } from '../base/errors.ts';
+import { ErrorCode, ShoalError } from '../base/errors.ts';
 import { type CachedBlob, ChunkState } from '../cache/cached-blob.ts';
 import type { DiskCache } from '../cache/disk-cache.ts';
 import { Bitmap } from '../swarm/bitmap.ts';
@@ -10,6 +10,7 @@ import { type ArrivalOutcome, ArrivingChunk } from './arriving-chunk.ts';
 import type { BlobFetch, ChunkSource } from './blob-fetch.ts';
 import { protocolError } from './byte-codec.ts';
 import { ChunkBufferPool } from './chunk-buffer-pool.ts';
+import { ChunkServer } from './chunk-server.ts';
 import type { ChunkTarget } from './frame-reader.ts';
 import type { MembershipSource } from './membership.ts';
 import { isOriginFatal, type OriginReads } from './origin-reads.ts';
@@ -45,11 +46,11 @@ export class SwarmDriver implements ChunkSource {
   readonly #counters: TransferCounters;
   readonly #pool: ChunkBufferPool;
   readonly #links: PeerLinks;
+  readonly #server: ChunkServer;
   readonly #fetches = new Map<string, BlobFetch>();
   /** Writes and origin reads of a fetch that have not ended. */
   readonly #work = new Map<BlobFetch, Set<Promise<void>>>();
   readonly #originRuns = new Map<string, AbortController>();
-  readonly #serving = new Map<string, { cancelled: boolean }>();
   /** Blobs whose next fetch continues in the core what the distrusted one left. */
   readonly #distrusted = new Set<string>();
   readonly #stopWatchingCache: () => void;
@@ -76,6 +77,8 @@ export class SwarmDriver implements ChunkSource {
         onChunk: (...chunk) => this.#expectChunk(...chunk),
       },
     });
+    const { cache, upload, counters } = options;
+    this.#server = new ChunkServer({ cache, upload, counters, links: this.#links, pool: this.#pool });
     this.#stopWatchingCache = this.#cache.onDrop((key) => this.#onDropped(key));
   }
 
@@ -211,7 +214,7 @@ export class SwarmDriver implements ChunkSource {
         void this.#serve(action);
         return;
       case 'cancelServe':
-        this.#cancelServe(action.peer, action.requestId);
+        this.#server.cancel(action.peer, action.requestId);
         return;
       case 'complete':
         return;
@@ -271,45 +274,8 @@ export class SwarmDriver implements ChunkSource {
   }
 
   async #serve(action: Extract<Action, { kind: 'serve' }>): Promise<void> {
-    const { peer, requestId, key, chunk } = action;
-    const id = serveId(peer, requestId);
-    const state = { cancelled: false };
-    this.#serving.set(id, state);
-    const buffer = this.#pool.take();
-    try {
-      const blob = this.#cache.get(key);
-      if (blob === undefined) throw unavailable('the blob is not here');
-      const length = await blob.readChunk(chunk, buffer);
-      blob.lastUsedMs = Date.now();
-      await this.#options.upload.take(length);
-      if (!state.cancelled && !this.#closed) await this.#sendChunk(action, buffer.subarray(0, length));
-    } catch (error) {
-      this.#counters.serveErrors += 1;
-      this.#links.send(peer, { kind: 'gone', requestId });
-      await this.#forgetIfLost(key, error);
-    } finally {
-      this.#pool.give(buffer);
-      this.#serving.delete(id);
-      this.#input((nowMs) => this.#node.handleServed(peer, requestId, nowMs));
-    }
-  }
-
-  async #sendChunk(action: Extract<Action, { kind: 'serve' }>, bytes: Buffer): Promise<void> {
-    if (!(await this.#links.sendChunk(action.peer, action.requestId, action.chunk, bytes))) return;
-    this.#counters.servedBytes += bytes.length;
-    this.#counters.servedChunks += 1;
-  }
-
-  /** A blob that only serves and has lost a chunk is of no use: what is wrong with the file is not known. */
-  async #forgetIfLost(key: BlobKey, error: unknown): Promise<void> {
-    const blob = this.#cache.get(key);
-    if (blob !== undefined && blob.pins === 0 && isShoalError(error, ErrorCode.CacheCorrupt))
-      await this.#cache.drop(blob);
-  }
-
-  #cancelServe(peer: PeerId, requestId: number): void {
-    const serving = this.#serving.get(serveId(peer, requestId));
-    if (serving !== undefined) serving.cancelled = true;
+    await this.#server.serve(action);
+    this.#input((nowMs) => this.#node.handleServed(action.peer, action.requestId, nowMs));
   }
 
   /** A chunk frame begins: is it one that was asked for, and where do its bytes go? */
@@ -376,10 +342,6 @@ export class SwarmDriver implements ChunkSource {
 
 function runId(key: BlobKey, run: ChunkRun): string {
   return `${blobKeyId(key)}#${run.firstChunk}+${run.chunkCount}`;
-}
-
-function serveId(peer: PeerId, requestId: number): string {
-  return `${peer}#${requestId}`;
 }
 
 /** Hashes of the chosen chunks, consecutive ones together. */

@@ -1,0 +1,83 @@
+import type { BlobKey } from '../base/blob-key.ts';
+import { ErrorCode, isShoalError } from '../base/errors.ts';
+import type { DiskCache } from '../cache/disk-cache.ts';
+import type { Action, PeerId } from '../swarm/messages.ts';
+import type { ChunkBufferPool } from './chunk-buffer-pool.ts';
+import { unavailable } from './peer-connection.ts';
+import type { PeerLinks } from './peer-links.ts';
+import type { RateGate } from './rate-gate.ts';
+import type { TransferCounters } from './transfer-counters.ts';
+
+type ServeAction = Extract<Action, { kind: 'serve' }>;
+
+export interface ChunkServerOptions {
+  readonly cache: DiskCache;
+  readonly links: PeerLinks;
+  readonly pool: ChunkBufferPool;
+  readonly upload: RateGate;
+  readonly counters: TransferCounters;
+}
+
+/** Sends chunks to peers, as many at once as the core has upload slots. */
+export class ChunkServer {
+  readonly #options: ChunkServerOptions;
+  readonly #serving = new Map<string, { cancelled: boolean }>();
+
+  constructor(options: ChunkServerOptions) {
+    this.#options = options;
+  }
+
+  /** Resolves when the upload slot is free again, whatever became of the chunk. Never rejects. */
+  async serve(action: ServeAction): Promise<void> {
+    const { pool, counters, links } = this.#options;
+    const id = serveId(action.peer, action.requestId);
+    const state = { cancelled: false };
+    this.#serving.set(id, state);
+    const buffer = pool.take();
+    try {
+      const length = await this.#read(action, buffer);
+      await this.#options.upload.take(length);
+      if (!state.cancelled) await this.#send(action, buffer.subarray(0, length));
+    } catch (error) {
+      counters.serveErrors += 1;
+      links.send(action.peer, { kind: 'gone', requestId: action.requestId });
+      await this.#forgetIfLost(action.key, error);
+    } finally {
+      pool.give(buffer);
+      this.#serving.delete(id);
+    }
+  }
+
+  /** The peer wants it no longer: it is not sent, unless that has begun. */
+  cancel(peer: PeerId, requestId: number): void {
+    const serving = this.#serving.get(serveId(peer, requestId));
+    if (serving !== undefined) serving.cancelled = true;
+  }
+
+  async #read({ key, chunk }: ServeAction, buffer: Buffer): Promise<number> {
+    const blob = this.#options.cache.get(key);
+    if (blob === undefined) throw unavailable('the blob is not here');
+    const length = await blob.readChunk(chunk, buffer);
+    blob.lastUsedMs = Date.now();
+    return length;
+  }
+
+  async #send({ peer, requestId, chunk }: ServeAction, bytes: Buffer): Promise<void> {
+    const { counters, links } = this.#options;
+    if (!(await links.sendChunk(peer, requestId, chunk, bytes))) return;
+    counters.servedBytes += bytes.length;
+    counters.servedChunks += 1;
+  }
+
+  /** A blob that only serves and has lost a chunk is of no use: what is wrong with the file is not known. */
+  async #forgetIfLost(key: BlobKey, error: unknown): Promise<void> {
+    const { cache } = this.#options;
+    const blob = cache.get(key);
+    if (blob !== undefined && blob.pins === 0 && isShoalError(error, ErrorCode.CacheCorrupt))
+      await cache.drop(blob);
+  }
+}
+
+function serveId(peer: PeerId, requestId: number): string {
+  return `${peer}#${requestId}`;
+}
