@@ -46,7 +46,7 @@ export async function openContainerdStore(
   try {
     const setup = await probeContainerd(client, signal);
     const stagingRoot = await makeStagingRoot(options, setup);
-    return new ContainerdStore(options, client, setup, stagingRoot, await Owner.claim(stagingRoot));
+    return new ContainerdStore(options, client, setup, stagingRoot, Owner.claim(stagingRoot));
   } catch (error) {
     client.close();
     throw error;

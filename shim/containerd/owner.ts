@@ -1,5 +1,6 @@
 import { randomBytes } from 'node:crypto';
-import { type FileHandle, open, rm, stat } from 'node:fs/promises';
+import { closeSync, fstatSync, openSync, statSync } from 'node:fs';
+import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { ErrorCode, nodeErrorCode, ShoalError } from '../base/errors.ts';
 import { flock, LockOperation } from '../base/posix.ts';
@@ -14,32 +15,34 @@ const OWNER_PATTERN = /shoal-([LX][0-9a-f]{16})-/;
  */
 export class Owner {
   readonly id: string;
-  readonly #lock: FileHandle | undefined;
+  /** A plain descriptor, not a FileHandle: nothing but `release` or the process's end may close it. */
+  #lock: number | undefined;
   readonly #path: string | undefined;
 
-  private constructor(id: string, lock?: FileHandle, path?: string) {
+  private constructor(id: string, lock?: number, path?: string) {
     this.id = id;
     this.#lock = lock;
     this.#path = path;
   }
 
   /** `directory` must exist. Without one nobody can tell whether this process lives. */
-  static async claim(directory: string | undefined): Promise<Owner> {
+  static claim(directory: string | undefined): Owner {
     const random = randomBytes(8).toString('hex');
     if (directory === undefined) return new Owner(`X${random}`);
     const id = `L${random}`;
     const path = lockPath(directory, id);
     // Locked before it has its name's meaning to others: a sweep that finds it unlocked removes it.
     for (;;) {
-      const lock = await openLock(path);
-      if (tryLock(lock) && (await isLinked(path, lock))) return new Owner(id, lock, path);
-      await lock.close();
+      const lock = openLock(path);
+      if (tryLock(lock) && isLinked(path, lock)) return new Owner(id, lock, path);
+      closeSync(lock);
     }
   }
 
   async release(): Promise<void> {
     if (this.#path !== undefined) await rm(this.#path, { force: true });
-    await this.#lock?.close();
+    if (this.#lock !== undefined) closeSync(this.#lock);
+    this.#lock = undefined;
   }
 }
 
@@ -49,11 +52,11 @@ export function ownerOf(name: string): string | undefined {
 }
 
 /** Whether an owner's process has ended. `undefined`: nobody can tell. */
-export async function isDead(directory: string | undefined, id: string): Promise<boolean | undefined> {
+export function isDead(directory: string | undefined, id: string): boolean | undefined {
   if (!id.startsWith('L') || directory === undefined) return undefined;
-  let lock: FileHandle;
+  let lock: number;
   try {
-    lock = await open(lockPath(directory, id), 'r+');
+    lock = openSync(lockPath(directory, id), 'r+');
   } catch (error) {
     if (nodeErrorCode(error) === 'ENOENT') return true;
     return undefined;
@@ -61,7 +64,7 @@ export async function isDead(directory: string | undefined, id: string): Promise
   try {
     return tryLock(lock);
   } finally {
-    await lock.close();
+    closeSync(lock);
   }
 }
 
@@ -69,25 +72,24 @@ export function lockPath(directory: string, id: string): string {
   return join(directory, id + LOCK_SUFFIX);
 }
 
-async function openLock(path: string): Promise<FileHandle> {
+function openLock(path: string): number {
   try {
-    return await open(path, 'a', 0o600);
+    return openSync(path, 'a', 0o600);
   } catch (error) {
     const found = nodeErrorCode(error) ?? 'unknown error';
     throw new ShoalError(ErrorCode.StoreUnavailable, `Cannot lock "${path}": ${found}`, { cause: error });
   }
 }
 
-function tryLock(lock: FileHandle): boolean {
+function tryLock(lock: number): boolean {
   try {
-    flock(lock.fd, LockOperation.exclusive | LockOperation.nonBlocking);
+    flock(lock, LockOperation.exclusive | LockOperation.nonBlocking);
     return true;
   } catch {
     return false;
   }
 }
 
-async function isLinked(path: string, lock: FileHandle): Promise<boolean> {
-  const [named, held] = await Promise.all([stat(path).catch(() => undefined), lock.stat()]);
-  return named?.ino === held.ino;
+function isLinked(path: string, lock: number): boolean {
+  return statSync(path, { throwIfNoEntry: false })?.ino === fstatSync(lock).ino;
 }

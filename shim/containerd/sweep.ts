@@ -36,7 +36,7 @@ export async function sweep(places: SweepPlaces, nowMs: number, signal: AbortSig
     const owner = ownerOf(name);
     if (owner === undefined) return false;
     // An owner without a lock is over when none of its leases is left running.
-    return (await isGone(owner)) ?? (goneByLease.has(owner) && !leases.running.has(owner));
+    return isGone(owner) ?? (goneByLease.has(owner) && !leases.running.has(owner));
   };
   const ingests = await keep(await blobs.ingests(signal), isOver);
   for (const ref of ingests) await blobs.abort(ref, signal);
@@ -52,13 +52,13 @@ export async function sweep(places: SweepPlaces, nowMs: number, signal: AbortSig
   return { ingests: ingests.length, snapshots, leases: leases.gone.length, directories };
 }
 
-type IsGone = (owner: string) => Promise<boolean | undefined>;
+type IsGone = (owner: string) => boolean | undefined;
 
 /** Asks once for each owner: a lock that was seen free stays free, for names are never used again. */
 function deadOwners(directory: string | undefined): IsGone {
-  const known = new Map<string, Promise<boolean | undefined>>();
+  const known = new Map<string, boolean | undefined>();
   return (owner) => {
-    const answer = known.get(owner) ?? isDead(directory, owner);
+    const answer = known.has(owner) ? known.get(owner) : isDead(directory, owner);
     known.set(owner, answer);
     return answer;
   };
@@ -72,7 +72,7 @@ async function ourLeases({ client }: SweepPlaces, nowMs: number, isGone: IsGone,
   for (const { id, labels } of leases) {
     const owner = labels[OWNER_LABEL];
     if (owner === undefined) continue;
-    if ((await isGone(owner)) ?? isExpired(labels, nowMs)) gone.push({ id, owner });
+    if (isGone(owner) ?? isExpired(labels, nowMs)) gone.push({ id, owner });
     else running.add(owner);
   }
   return { gone, running };

@@ -29,12 +29,12 @@ else if (canRun(containerdSkipReason(testedVersion, 'crictl-go'))) {
     await using site = await startImportSite();
     const wholeMs = await timeWholeImport(site);
     for (let round = 0; round < KILLS; round++) {
-      const child = startChild(site);
+      const { child, ended } = startChild(site);
       await line(child, 'open');
       child.stdin?.write('go\n');
       await sleep((wholeMs * round) / KILLS);
       child.kill('SIGKILL');
-      await once(child, 'exit');
+      await ended;
       await site.store.sweep(signal);
       assert.equal(stagingNames(site), []);
       const { images, leases, ingests } = await containerdState(site.containerd);
@@ -46,7 +46,7 @@ else if (canRun(containerdSkipReason(testedVersion, 'crictl-go'))) {
 
   test('a sweep leaves alone what a live process is importing', async () => {
     await using site = await startImportSite();
-    const child = startChild(site);
+    const { child, ended } = startChild(site);
     await line(child, 'open');
     const before = await containerdState(site.containerd);
     assert.is(before.leases.length, 1);
@@ -54,7 +54,7 @@ else if (canRun(containerdSkipReason(testedVersion, 'crictl-go'))) {
     assert.equal(await containerdState(site.containerd), before);
     child.stdin?.write('go\n');
     await line(child, 'done');
-    await once(child, 'exit');
+    await ended;
     assert.is((await containerdState(site.containerd)).images.length, 3);
     assert.equal(stagingNames(site), []);
   });
@@ -83,25 +83,29 @@ async function importAsChild(json: string): Promise<void> {
 
 /** From the unpacked trees to the end, ms. */
 async function timeWholeImport(site: ImportSite): Promise<number> {
-  const child = startChild(site);
+  const { child, ended } = startChild(site);
   await line(child, 'open');
   const startMs = performance.now();
   child.stdin?.write('go\n');
   await line(child, 'done');
   const wholeMs = performance.now() - startMs;
-  await once(child, 'exit');
+  await ended;
   await removeComplete(site);
   await waitForEmpty(site);
   return wholeMs;
 }
 
-function startChild({ containerd, plan, blobPath }: ImportSite): ChildProcess {
+function startChild({ containerd, plan, blobPath }: ImportSite): {
+  child: ChildProcess;
+  ended: Promise<unknown>;
+} {
   const folder = blobPath('sha256:').replace(/\/$/, '');
   const IMPORT_PLAN = keepBytes({ socket: containerd.socket, plan, folder });
-  return spawn(process.execPath, ['--no-warnings', import.meta.filename], {
+  const child = spawn(process.execPath, ['--no-warnings', import.meta.filename], {
     env: { ...process.env, IMPORT_PLAN },
     stdio: ['pipe', 'pipe', 'inherit'],
   });
+  return { child, ended: once(child, 'exit') };
 }
 
 function keepBytes(value: unknown): string {
