@@ -1,5 +1,6 @@
+import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { existsSync, linkSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { existsSync, linkSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statfsSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'uvu';
@@ -219,6 +220,41 @@ test('adopt() serves from the other file, gives up the own name, and forgets it 
     third.release();
   });
 });
+
+const asRoot = process.getuid?.() === 0 ? test : test.skip;
+asRoot(
+  'a full cache disk is CacheUnavailable, gives its room back, and refuses the next pull at once',
+  async () => {
+    await withWorld({ sizeBytes: 20 * MIB }, async ({ blob, origin, directory }) => {
+      const mountPoint = join(directory, 'small');
+      mkdirSync(mountPoint);
+      execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=8m', 'tmpfs', mountPoint]);
+      const cache = await DiskCache.open({ directory: mountPoint });
+      const engine = await createTransferEngine({ cache });
+      try {
+        const request = {
+          key: { host: HOST, digest: blob.digest },
+          sizeBytes: 20 * MIB,
+          readOrigin: origin.reader(blob.digest),
+        };
+        const full = engine.open(request);
+        assert.equal(await codeOf(full.finished), ErrorCode.CacheUnavailable);
+        full.release();
+        const requests = origin.requests;
+        const next = engine.open(request);
+        assert.equal(await codeOf(next.finished), ErrorCode.CacheUnavailable);
+        assert.equal(origin.requests, requests);
+        next.release();
+        await engine.close();
+        assert.ok(statfsSync(mountPoint).bavail * statfsSync(mountPoint).bsize > 7 * MIB);
+      } finally {
+        await engine.close();
+        await cache.close();
+        execFileSync('umount', [mountPoint]);
+      }
+    });
+  },
+);
 
 test('an empty blob is finished at once', async () => {
   await withWorld({ sizeBytes: 0 }, async ({ open }) => {
