@@ -2,7 +2,7 @@ import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import * as assert from 'uvu/assert';
-import { type Agent, type AgentOptions, startAgent } from './agent.ts';
+import { type Agent, type AgentOptions, freePort, startAgent } from './agent.ts';
 import type { BuiltImage } from './images/build-image.ts';
 import { type PushedImage, pushImage } from './images/push-image.ts';
 import { buildSandboxImage } from './images/samples.ts';
@@ -88,6 +88,23 @@ export async function startNodeSite(options: NodeSiteOptions = {}): Promise<Node
 async function pushSandbox({ registry }: OriginSite): Promise<string> {
   using sandbox = await buildSandboxImage();
   return (await pushImage(sandbox, { host: registry.host, repository: 'pause', tag: 'v1' })).reference;
+}
+
+/** Agents with the layout store that know each other. */
+export async function startPeers(
+  names: readonly string[],
+  options: Partial<AgentOptions> = {},
+): Promise<AsyncDisposable & { readonly agents: readonly Agent[] }> {
+  await using stack = new AsyncDisposableStack();
+  const addresses = await Promise.all(names.map(async () => `127.0.0.1:${await freePort()}`));
+  const start = async (name: string, index: number): Promise<Agent> => {
+    const listen = addresses[index] ?? '';
+    const peers = addresses.filter((address) => address !== listen);
+    return stack.use(await startAgent({ name, listen, peers, ...options }));
+  };
+  const agents = await Promise.all(names.map(start));
+  const owned = stack.move();
+  return { agents, [Symbol.asyncDispose]: () => owned.disposeAsync() };
 }
 
 /** Fails unless nothing half-done is left: no lease, ingest, active snapshot or staged tree. */
