@@ -41,7 +41,8 @@ fix: $(stamp) ## Format, apply safe lint fixes, write the README's table of sett
 with_components := sh hack/with-components.sh
 
 .PHONY: demo
-demo: $(stamp) ## Four nodes pull one image from each other. CONTAINERD=1: real containerd on each (root); JSON=1
+demo: ## Four nodes pull one image from each other. CONTAINERD=1: real containerd on each (root); JSON=1
+	@hack/components/registry.sh >&2 & registry=$$!; $(MAKE) --no-print-directory setup && { wait $$registry || :; }
 	@$(if $(CONTAINERD),$(with_components) --) $(run) hack/demo/main.ts
 
 .PHONY: e2e

@@ -6,7 +6,7 @@ import { pushImage } from '../../test/support/images/push-image.ts';
 import { buildSandboxImage } from '../../test/support/images/samples.ts';
 import { componentsAvailable } from '../../test/support/real/components.ts';
 import { type Registry, startRegistry } from '../../test/support/real/registry.ts';
-import { startRegistryGate } from '../../test/support/real/registry-gate.ts';
+import { type RegistryGate, startRegistryGate } from '../../test/support/real/registry-gate.ts';
 import { containerdNodes, type WithNodes, withLayoutNodes } from './nodes.ts';
 import { drawPicture } from './picture.ts';
 import { type DemoNode, type NodeRun, runSwarm } from './run-swarm.ts';
@@ -15,21 +15,19 @@ import { Screen } from './screen.ts';
 
 const CACHE = resolve(import.meta.dirname, '../../.cache/demo');
 const NODES = 4;
-/** What the registry's uplink carries, bytes a second: 240 Mbit/s. */
-const UPLINK_BYTES_PER_SECOND = 30_000_000;
+/** What the registry's uplink carries, bytes a second: 200 Mbit/s. */
+const UPLINK_BYTES_PER_SECOND = 25_000_000;
 
 /** `make demo`: four nodes pull one image at once, and how that compares with pulls without peers. */
-async function main(): Promise<void> {
+async function main(stop: AbortSignal): Promise<void> {
   const screen = new Screen();
-  const withContainerd = process.env.CONTAINERD === '1';
+  const withContainerd = process.env.CONTAINERD !== undefined && process.env.CONTAINERD !== '';
   const skip = componentsAvailable('registry') ?? (withContainerd ? containerdSkip() : null);
   if (skip !== null) return screen.step(`SKIP: ${skip}`);
-  const stop = new AbortController();
-  for (const signal of ['SIGINT', 'SIGTERM'] as const)
-    process.once(signal, () => stop.abort(new Error(`ended by ${signal}`)));
 
   screen.step('1. an image of files of this machine');
   const image = await sampleImage({ directory: `${CACHE}/image`, runnable: withContainerd });
+  stop.throwIfAborted();
   screen.step(`   ${image.layers.length} layers, ${formatBytes(image.layerBytes)}`);
 
   screen.step(`2. a registry whose uplink carries ${formatBytes(UPLINK_BYTES_PER_SECOND)}/s`);
@@ -39,32 +37,43 @@ async function main(): Promise<void> {
     upstream: registry.url,
     rateBytesPerSecond: UPLINK_BYTES_PER_SECOND,
   });
+  stop.throwIfAborted();
+  const withNodes = withContainerd ? containerdNodes(await pushSandbox(registry)) : withLayoutNodes;
   const run = { reference: `${gate.host}/demo/app:v1`, imageBytes: image.layerBytes };
-  const withNodes: WithNodes = withContainerd
-    ? containerdNodes(await pushSandbox(registry))
-    : withLayoutNodes;
-  const names = Array.from({ length: NODES }, (_, index) => `node-${index + 1}`);
+  summarise(screen, { ...run, ...(await pullBothWays({ withNodes, run, gate, screen, stop })) });
+}
 
+interface Scene {
+  readonly withNodes: WithNodes;
+  readonly run: { readonly reference: string; readonly imageBytes: number };
+  readonly gate: RegistryGate;
+  readonly screen: Screen;
+  readonly stop: AbortSignal;
+}
+
+/** One node alone, then all as peers, with fresh nodes. */
+async function pullBothWays({
+  withNodes,
+  run,
+  gate,
+  screen,
+  stop,
+}: Scene): Promise<Omit<Outcome, 'imageBytes'>> {
+  const names = Array.from({ length: NODES }, (_, index) => `node-${index + 1}`);
   screen.step('3. one node alone');
-  const [alone] = await withNodes(names.slice(0, 1), false, (nodes) =>
-    runSwarm(nodes, run, screen, stop.signal),
-  );
-  screen.step(`4. ${NODES} nodes at once, without peers`);
-  const apart = await withNodes(names, false, (nodes) => runSwarm(nodes, run, screen, stop.signal));
-  screen.step(`5. ${NODES} nodes at once, as peers`);
+  const [alone] = await withNodes(names.slice(0, 1), false, (nodes) => runSwarm(nodes, run, screen, stop));
+  screen.step(`4. ${NODES} nodes at once, as peers`);
   gate.reset();
   const together = await withNodes(names, true, async (nodes) => {
-    const runs = await runSwarm(nodes, run, screen, stop.signal);
+    const runs = await runSwarm(nodes, run, screen, stop);
     for (const node of nodes) await runOn(node, run.reference, screen);
     return runs;
   });
-  summarise(screen, {
-    imageBytes: image.layerBytes,
-    originBytes: gate.count({ class: 'blob' }).bytes,
+  return {
     together,
+    originBytes: gate.count({ class: 'blob' }).bytes,
     aloneSeconds: alone?.seconds ?? Number.NaN,
-    apartSeconds: Math.max(...apart.map((node) => node.seconds)),
-  });
+  };
 }
 
 /** Shows that the image is one that containers start from. */
@@ -83,11 +92,12 @@ interface Outcome {
   readonly originBytes: number;
   readonly together: readonly NodeRun[];
   readonly aloneSeconds: number;
-  readonly apartSeconds: number;
 }
 
 function summarise(screen: Screen, outcome: Outcome): void {
-  const { imageBytes, originBytes, together, aloneSeconds, apartSeconds } = outcome;
+  const { imageBytes, originBytes, together, aloneSeconds } = outcome;
+  // What the uplink allows, not a measurement: no system without peers can be faster.
+  const withoutPeersSeconds = (together.length * imageBytes) / UPLINK_BYTES_PER_SECOND;
   const counts = together.map((node) => node.counts).reduce(addCounts, NO_BYTES);
   const picture = `${CACHE}/demo.svg`;
   mkdirSync(CACHE, { recursive: true });
@@ -100,7 +110,7 @@ function summarise(screen: Screen, outcome: Outcome): void {
       originBytes,
       nodes: together,
       aloneSeconds,
-      withoutPeersSeconds: apartSeconds,
+      withoutPeersSeconds,
     }),
   );
   const slowest = Math.max(...together.map((node) => node.seconds));
@@ -113,7 +123,7 @@ function summarise(screen: Screen, outcome: Outcome): void {
     `   all ${together.length} nodes as peers    ${formatSeconds(slowest)}, the registry sent ${formatBytes(originBytes)} = ${(originBytes / imageBytes).toFixed(2)} × the image`,
   );
   screen.step(
-    `   all ${together.length} without peers     ${formatSeconds(apartSeconds)}, the registry sent ${together.length} × the image`,
+    `   without peers          ${formatSeconds(withoutPeersSeconds)} at least: ${together.length} × the image through the same uplink`,
   );
   screen.step(`   one node alone         ${formatSeconds(aloneSeconds)}`);
   screen.step(`   picture: ${picture}`);
@@ -128,7 +138,7 @@ function summarise(screen: Screen, outcome: Outcome): void {
       cacheBytes,
       nodes,
       aloneSeconds,
-      withoutPeersSeconds: apartSeconds,
+      withoutPeersSeconds,
     }),
   );
 }
@@ -141,4 +151,14 @@ function containerdSkip(): string | null {
   return root ?? componentsAvailable('containerd-2.1', 'runc', 'busybox', 'crictl-go');
 }
 
-await main();
+const stop = new AbortController();
+for (const signal of ['SIGINT', 'SIGTERM'] as const)
+  process.once(signal, () => stop.abort(new Error(`ended by ${signal}, everything is cleaned up`)));
+
+try {
+  await main(stop.signal);
+} catch (error) {
+  const interrupted = stop.signal.aborted;
+  process.stderr.write(`demo: ${interrupted ? stop.signal.reason.message : (error as Error).stack}\n`);
+  process.exit(interrupted ? 130 : 1);
+}

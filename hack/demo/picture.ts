@@ -15,6 +15,7 @@ export interface PictureData {
   readonly originBytes: number;
   readonly nodes: readonly NodeTrace[];
   readonly aloneSeconds: number;
+  /** Computed from the uplink: the least that pulls without peers take. */
   readonly withoutPeersSeconds: number;
 }
 
@@ -88,7 +89,7 @@ function comparison(data: PictureData, top: number, swarmSeconds: number): strin
   const rows = [
     [`${data.nodes.length} nodes, with Shoal`, swarmSeconds, COLORS.peer],
     ['one node, alone', data.aloneSeconds, COLORS.faint],
-    [`${data.nodes.length} nodes, no peers`, data.withoutPeersSeconds, COLORS.origin],
+    [`${data.nodes.length} nodes, no peers ≥`, data.withoutPeersSeconds, COLORS.origin],
   ] as const;
   const longest = Math.max(...rows.map(([, seconds]) => seconds));
   const from = LEFT + 70;

@@ -61,8 +61,7 @@ function outcomeOf(end: PullEnd): PullOutcome {
     if (end.verdict === 'return') throw end.error;
     return { kind: 'handOver', reason: end.reason };
   }
-  const { finishedBy, imageId } = end.result;
-  return finishedBy === 'containerd'
-    ? { kind: 'handOver', reason: 'snapshotter' }
-    : { kind: 'pulled', imageRef: imageId };
+  const { finishedBy, imageId, release } = end.result;
+  if (finishedBy === 'shoal') return { kind: 'pulled', imageRef: imageId };
+  return { kind: 'handOver', reason: 'snapshotter', whenAnswered: () => void release() };
 }

@@ -5,7 +5,12 @@ export type PullOutcome =
   /** The image is in containerd; `imageRef` is its ID, as containerd's own PullImage gives it. */
   | { readonly kind: 'pulled'; readonly imageRef: string }
   /** containerd's own PullImage shall have the request, byte for byte. Nothing of ours may hold it up then. */
-  | { readonly kind: 'handOver'; readonly reason: string };
+  | {
+      readonly kind: 'handOver';
+      readonly reason: string;
+      /** Called once when containerd has answered, or the caller has gone. */
+      readonly whenAnswered?: () => void;
+    };
 
 /** The port through which the CRI endpoint has images pulled. */
 export interface PullHandler {

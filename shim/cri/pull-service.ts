@@ -64,7 +64,10 @@ async function servePull(
     request = decodePullImageRequest(readMessage(call.headers, body));
     const outcome = await options.handler.pull(request, limits.signal);
     if (outcome.kind === 'pulled') answerPulled(call, outcome.imageRef);
-    else handOver({ call, body, options, limits, reason: outcome.reason, image: request.image });
+    else {
+      if (outcome.whenAnswered !== undefined) onceClosed(call, outcome.whenAnswered);
+      handOver({ call, body, options, limits, reason: outcome.reason, image: request.image });
+    }
   } catch (error) {
     const status = judge(error, request, limits);
     if (status !== undefined) answerStatus(call.stream, status);
@@ -133,6 +136,11 @@ function answerPulled(call: IncomingCall, imageRef: string): void {
   respondRaw(stream, RESPONSE_HEADERS, { endStream: false });
   stream.once('wantTrailers', () => stream.sendTrailers({ 'grpc-status': '0', 'grpc-message': '' }));
   stream.end(frameMessage(encodePullImageResponse(imageRef)));
+}
+
+function onceClosed(call: IncomingCall, then: () => void): void {
+  if (call.stream.closed) then();
+  else call.stream.once('close', then);
 }
 
 interface HandOver {

@@ -16,7 +16,7 @@ export interface LayerContext {
   readonly unpackedBytesMax: number;
   readonly progress: PullProgress;
   /** Starts or joins the transfer of one layer. */
-  readonly openTransfer: (layer: LayerPlan) => Transfer;
+  readonly openTransfer: (layer: LayerPlan, index: number) => Transfer;
   /** Layers download in manifest order, a few at a time: those that are unpacked first arrive first. */
   readonly downloads: Gate;
   /** Keeps a transfer, and so its file in the cache, until the pull ends. */
@@ -48,7 +48,7 @@ export async function importLayer(
   turn: Promise<unknown>,
   signal: AbortSignal,
 ): Promise<void> {
-  const first = await openInTurn(context, layer, signal);
+  const first = await openInTurn(context, index, layer, signal);
   let transfer = first;
   try {
     const ready = await unpackLayer(context, index, layer, first, turn, signal).catch(
@@ -71,11 +71,16 @@ export async function importLayer(
 }
 
 /** A place is free again when a layer is down, however long its unpacking takes. */
-async function openInTurn(context: LayerContext, layer: LayerPlan, signal: AbortSignal): Promise<Transfer> {
+async function openInTurn(
+  context: LayerContext,
+  index: number,
+  layer: LayerPlan,
+  signal: AbortSignal,
+): Promise<Transfer> {
   await context.downloads.enter();
   try {
     throwIfAborted(signal, 'fetch a layer');
-    const transfer = context.openTransfer(layer);
+    const transfer = context.openTransfer(layer, index);
     const leave = (): void => context.downloads.leave();
     transfer.finished.then(leave, leave);
     return transfer;

@@ -2,12 +2,13 @@ import type { Platform } from '../base/descriptor.ts';
 import type { Digest } from '../base/digest.ts';
 import type { ShoalError } from '../base/errors.ts';
 import { Gate } from '../base/gate.ts';
-import type { Transfer, TransferCounts, TransferEngine } from '../peer/transfer.ts';
+import type { ReadOrigin, Transfer, TransferCounts, TransferEngine } from '../peer/transfer.ts';
 import type { Origin } from '../registry/origin.ts';
 import type { Reference } from '../registry/reference.ts';
 import type { ImagePlan, ImageStore, ImportSession, LayerPlan } from '../store/image-store.ts';
 import type { UnpackPool } from '../unpack/unpack-pool.ts';
 import { firstFailure } from './first-failure.ts';
+import { heldTransfer } from './held-transfer.ts';
 import { importLayer, type LayerContext, MergeSpoilt, type StoredBlob } from './import-layer.ts';
 import { planImage } from './plan-image.ts';
 import type { PullProgress } from './progress.ts';
@@ -41,6 +42,8 @@ export interface PullResult {
   readonly digest: Digest;
   /** Whether the caller must still have containerd unpack the image (its snapshotter is not one that we write to). */
   readonly finishedBy: 'shoal' | 'containerd';
+  /** Lets go of what is kept for containerd's part; to be called when that is over. */
+  readonly release: () => Promise<void>;
   /** Sum of the layers' compressed sizes. */
   readonly imageBytes: number;
   readonly counts: TransferCounts;
@@ -60,16 +63,15 @@ export async function pullImage(
   request.progress.begin(plan.target.digest, descriptors);
   await using kept = new AsyncDisposableStack();
   const keep = (transfer: Transfer): void => kept.defer(() => transfer.release());
-  const { imageId, finishedBy } = await importImage(
-    { ...dependencies, ...request, plan, keep },
-    signal,
-  ).catch((error: unknown) => {
-    if (!(error instanceof MergeSpoilt)) throw error;
-    return importImage({ ...dependencies, ...request, plan, keep }, signal);
-  });
+  const finished = await importImage({ ...dependencies, ...request, plan, keep }, signal).catch(
+    (error: unknown) => {
+      if (!(error instanceof MergeSpoilt)) throw error;
+      return importImage({ ...dependencies, ...request, plan, keep }, signal);
+    },
+  );
   const imageBytes = descriptors.reduce((sum, layer) => sum + layer.sizeBytes, 0);
   const { counts } = request.progress.snapshot();
-  return { imageId, digest: plan.target.digest, finishedBy, imageBytes, counts };
+  return { ...finished, digest: plan.target.digest, imageBytes, counts };
 }
 
 /** A registry that answers nothing is left to containerd as one whose layers stop coming is. */
@@ -96,13 +98,13 @@ interface Import extends PullDependencies, PullRequest {
 async function importImage(
   parts: Import,
   signal: AbortSignal,
-): Promise<Pick<PullResult, 'imageId' | 'finishedBy'>> {
+): Promise<Pick<PullResult, 'imageId' | 'finishedBy' | 'release'>> {
   const session = await parts.store.open(parts.plan, signal);
   try {
     const stored = await importLayers(parts, session, signal);
     const imageId = await session.finish(signal);
     await adoptAll(parts.engine, stored);
-    return { imageId, finishedBy: session.finishedBy };
+    return { imageId, finishedBy: session.finishedBy, release: () => session.abort() };
   } catch (error) {
     await session.abort();
     throw error;
@@ -123,7 +125,8 @@ async function importLayers(
 ): Promise<readonly StoredBlob[]> {
   const { plan, progress, stallTimeoutMs, layersAtOnce } = parts;
   const stop = new AbortController();
-  const openTransfer = (layer: LayerPlan): Transfer => startTransfer(parts.engine, parts.origin, plan, layer);
+  const openTransfer = (layer: LayerPlan, index: number): Transfer =>
+    startTransfer(parts, session, layer, index);
   const stored: StoredBlob[] = [];
   const onStored = (blob: StoredBlob): void => void stored.push(blob);
   const downloads = new Gate(layersAtOnce);
@@ -166,11 +169,11 @@ function watchOf(progress: PullProgress) {
   };
 }
 
-function startTransfer(engine: TransferEngine, origin: Origin, plan: ImagePlan, layer: LayerPlan): Transfer {
+function startTransfer(parts: Import, session: ImportSession, layer: LayerPlan, index: number): Transfer {
   const { digest, sizeBytes } = layer.descriptor;
-  return engine.open({
-    key: { host: plan.host, digest },
-    sizeBytes,
-    readOrigin: (range, signal) => origin.readBlob(digest, sizeBytes, range, signal),
-  });
+  const key = { host: parts.plan.host, digest };
+  const readOrigin: ReadOrigin = (range, signal) => parts.origin.readBlob(digest, sizeBytes, range, signal);
+  const open = (): Transfer => parts.engine.open({ key, sizeBytes, readOrigin });
+  const path = session.blobPath?.(index);
+  return path === undefined ? open() : heldTransfer({ key, sizeBytes, path }, open);
 }
