@@ -15,8 +15,8 @@ import { Screen } from './screen.ts';
 
 const CACHE = resolve(import.meta.dirname, '../../.cache/demo');
 const NODES = 4;
-/** What the registry's uplink carries, bytes a second: 200 Mbit/s. */
-const UPLINK_BYTES_PER_SECOND = 25_000_000;
+/** What the registry's uplink carries, bytes a second: 160 Mbit/s. */
+const UPLINK_BYTES_PER_SECOND = 20_000_000;
 
 /** `make demo`: four nodes pull one image at once, and how that compares with pulls without peers. */
 async function main(stop: AbortSignal): Promise<void> {

@@ -1,9 +1,12 @@
+import { statfsSync } from 'node:fs';
+import { join } from 'node:path';
 import type { PullEvent } from '../../shim/agent/control-protocol.ts';
 import { isDigest } from '../../shim/base/digest.ts';
 import { NO_BYTES, type PullSnapshot } from '../../shim/pull/progress.ts';
 import { type Agent, freePort, startAgent } from '../../test/support/agent.ts';
 import { startContainerd } from '../../test/support/real/containerd.ts';
 import { pull, runContainer } from '../../test/support/real/crictl.ts';
+import { makeTemporaryRoot } from '../../test/support/real/temporary-root.ts';
 import type { DemoNode } from './run-swarm.ts';
 
 /** How long a node's first contact with its peers may take before the pulls begin, ms. */
@@ -12,6 +15,24 @@ const SETTLE_POLL_MS = 50;
 const LOG_TAIL_LINES = 15;
 /** How often a pull by CRI looks for progress, ms. */
 const PROGRESS_MS = 200;
+
+/** What a node writes for one image: the layers, their trees, and as much again to be safe. */
+const NODE_BYTES = 2_000_000_000;
+const MEMORY_DISK = '/dev/shm';
+const DISK = '/tmp';
+
+/**
+ * Where nodes keep their files: in memory if there is room for all. Four nodes that unpack on one disk at once would show
+ * that disk, and an ext4 without a journal slows down from run to run, since it skips recently deleted inodes one by one.
+ */
+function diskOf(nodes: number): string {
+  try {
+    const { bavail, bsize } = statfsSync(MEMORY_DISK);
+    return bavail * bsize > nodes * NODE_BYTES ? MEMORY_DISK : DISK;
+  } catch {
+    return DISK;
+  }
+}
 
 /** Starts one agent a name, as peers of each other or each on its own, lets `use` have them, and takes all away. */
 export type WithNodes = <T>(
@@ -24,8 +45,11 @@ export type WithNodes = <T>(
 export const withLayoutNodes: WithNodes = async (names, together, use) => {
   await using stack = new AsyncDisposableStack();
   const addresses = await freeAddresses(names.length);
+  const disk = stack.use(makeTemporaryRoot('demo', diskOf(names.length)));
   const agents = await Promise.all(
-    names.map((name, index) => startAgent({ name, ...peersOf(addresses, index, together) })),
+    names.map((name, index) =>
+      startAgent({ name, directory: join(disk.path, name), ...peersOf(addresses, index, together) }),
+    ),
   );
   for (const agent of agents) stack.use(agent);
   if (together) await settled(agents);
@@ -37,9 +61,10 @@ export function containerdNodes(sandboxImage: string): WithNodes {
   return async (names, together, use) => {
     await using stack = new AsyncDisposableStack();
     const addresses = await freeAddresses(names.length);
+    const disk = stack.use(makeTemporaryRoot('demo', diskOf(names.length)));
     const agents: Agent[] = [];
     for (const [index, name] of names.entries()) {
-      const containerd = stack.use(await startContainerd({ sandboxImage }));
+      const containerd = stack.use(await startContainerd({ sandboxImage, root: join(disk.path, name) }));
       const peers = peersOf(addresses, index, together);
       agents.push(stack.use(await startAgent({ name, containerd: containerd.socket, ...peers })));
     }

@@ -17,17 +17,18 @@ export interface TemporaryRoot extends Disposable {
   remove(): void;
 }
 
-let swept = false;
+const swept = new Set<string>();
 
 /**
  * Makes a private folder (0700) with a short path, such as `/tmp/shoal-ctd-4711-Ab12Cd`; the number is this process's.
  *
  * @param label Lower-case letters.
+ * @param parent Where folders of dead processes are swept as well.
  */
-export function makeTemporaryRoot(label: string): TemporaryRoot {
-  if (!swept) sweepStaleRoots(PARENT);
-  swept = true;
-  const path = mkdtempSync(`${PARENT}/shoal-${label}-${process.pid}-`);
+export function makeTemporaryRoot(label: string, parent = PARENT): TemporaryRoot {
+  if (!swept.has(parent)) sweepStaleRoots(parent);
+  swept.add(parent);
+  const path = mkdtempSync(`${parent}/shoal-${label}-${process.pid}-`);
   const remove = () => {
     takeBack();
     unmountBelow(path);
