@@ -13,6 +13,7 @@ import type { AgentStatus } from './control-protocol.ts';
 import { createControlServer } from './control-server.ts';
 import { createCriPullHandler } from './cri-pull-handler.ts';
 import { closeServer, startHttpServer } from './http-server.ts';
+import { IdleTrim } from './idle-trim.ts';
 import { openObservers } from './observers.ts';
 import { peerAddressOf } from './peers.ts';
 import { policySettingsOf } from './policy-settings.ts';
@@ -33,7 +34,14 @@ export async function runAgent(config: Config, version: string, stop: AbortSigna
     metricsOf(config, () => puller, observers.droppedLines),
     (each) => each.close(),
   );
-  puller = opened.use(await openPuller(config, { log, onEnd: (end) => recordPull(metrics, end), stop }));
+  const trim = opened.adopt(new IdleTrim(() => (puller?.pulls.snapshot().length ?? 0) > 0), (each) =>
+    each.close(),
+  );
+  const onEnd = (end: PullEnd): void => {
+    recordPull(metrics, end);
+    trim.touch();
+  };
+  puller = opened.use(await openPuller(config, { log, onEnd, stop }));
   const status = (): AgentStatus =>
     statusOf(config, version, puller as Puller, (performance.now() - startedMs) / 1000);
   const control = createControlServer({ pulls: puller.pulls, status });
@@ -45,6 +53,7 @@ export async function runAgent(config: Config, version: string, stop: AbortSigna
     { version, store: config.store, peer: peerAddressOf(config), cri: config.cri.socket },
     'agent is ready',
   );
+  trim.touch();
   await aborted(stop);
   log.info('agent is stopping');
 }

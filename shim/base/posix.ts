@@ -120,6 +120,11 @@ export function prctl(option: number, argument: number): void {
   check('prctl', calls().prctl(option, argument, 0, 0, 0));
 }
 
+/** Gives pages of freed memory back to the system, also those between pieces in use (malloc_trim(3)). */
+export function mallocTrim(): void {
+  calls().malloc_trim(0);
+}
+
 const AT_FDCWD = -100;
 const AT_SYMLINK_NOFOLLOW = 0x100;
 
@@ -137,6 +142,7 @@ const SIGNATURES = {
   copy_file_range:
     'int64_t copy_file_range(int from, void *fromOffset, int to, void *toOffset, size_t length, uint flags)',
   prctl: 'int prctl(int option, ulong argument2, ulong argument3, ulong argument4, ulong argument5)',
+  malloc_trim: 'int malloc_trim(size_t pad)',
 } as const;
 
 type Calls = Record<keyof typeof SIGNATURES, (...values: readonly unknown[]) => number>;
