@@ -19,7 +19,8 @@ log=$(mktemp) || fail 'there is no room for a temporary file'
 trap 'rm -f "$log"' EXIT
 printf 'Setting up: npm ci (once per package-lock.json)\n' >&2
 attempt=1
-until npm ci --no-audit --no-fund --no-progress --loglevel=error >"$log" 2>&1 </dev/null; do
+# JOBS: what compiles from source uses all cores.
+until JOBS=max npm ci --no-audit --no-fund --no-progress --loglevel=error >"$log" 2>&1 </dev/null; do
   if [ "$attempt" -ge "$attempts_max" ]; then
     tail -n 30 "$log" >&2
     fail "npm ci failed $attempts_max times; its last lines are above"

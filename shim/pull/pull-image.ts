@@ -14,6 +14,9 @@ import { planImage } from './plan-image.ts';
 import type { PullProgress } from './progress.ts';
 import { stalled, watchForStall } from './stall-watch.ts';
 
+/** A store that merges one layer after the other has nothing from layers that arrive long before their turn. */
+const MERGED_AT_ONCE = 2;
+
 export interface PullDependencies {
   readonly engine: TransferEngine;
   readonly unpack: UnpackPool;
@@ -129,7 +132,9 @@ async function importLayers(
     startTransfer(parts, session, layer, index);
   const stored: StoredBlob[] = [];
   const onStored = (blob: StoredBlob): void => void stored.push(blob);
-  const downloads = new Gate(layersAtOnce);
+  const downloads = new Gate(
+    session.treeMode === 'merge' ? Math.min(layersAtOnce, MERGED_AT_ONCE) : layersAtOnce,
+  );
   const context: LayerContext = { ...parts, session, openTransfer, downloads, onStored };
   const abort = (reason: ShoalError): void => stop.abort(reason);
   const endWatch = watchForStall(watchOf(progress), stallTimeoutMs, plan.names[0] ?? '', abort);

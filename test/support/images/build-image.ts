@@ -79,14 +79,16 @@ export async function buildImage(options: BuildOptions): Promise<BuiltImage> {
   const directory = temporary?.path ?? resolve(options.directory ?? '');
   mkdirSync(join(directory, 'blobs/sha256'), { recursive: true });
   const types = mediaTypesOf(options.mediaTypes ?? 'oci');
-  const layers: Descriptor[] = [];
-  const diffIds: string[] = [];
-  for (const [index, source] of options.layers.entries()) {
-    const compression = compressionOf(options, index);
-    const layer = await writeLayer(directory, source, compressor(compression, options));
-    layers.push({ mediaType: types.layer(compression), digest: layer.digest, size: layer.size });
-    diffIds.push(layer.diffId);
-  }
+  const written = await Promise.all(
+    options.layers.map(async (source, index) => {
+      const compression = compressionOf(options, index);
+      const layer = await writeLayer(directory, source, compressor(compression, options));
+      const descriptor = { mediaType: types.layer(compression), digest: layer.digest, size: layer.size };
+      return { descriptor, diffId: layer.diffId };
+    }),
+  );
+  const layers: Descriptor[] = written.map((layer) => layer.descriptor);
+  const diffIds = written.map((layer) => layer.diffId);
   const platform = options.platform ?? thisPlatform();
   const config = writeJsonBlob(directory, types.config, imageConfig(options, platform, diffIds));
   const manifest = writeJsonBlob(directory, types.manifest, {
