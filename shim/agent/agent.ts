@@ -19,6 +19,7 @@ import { peerAddressOf } from './peers.ts';
 import { policySettingsOf } from './policy-settings.ts';
 import type { PullEnd } from './pull-service.ts';
 import { openPuller, type Puller } from './puller.ts';
+import { createTrafficObserver } from './traffic-observer.ts';
 
 /**
  * Runs the node agent until `stop` aborts: opens what pulls need, then the ways in (control, CRI, HTTP, exporter), and
@@ -41,7 +42,8 @@ export async function runAgent(config: Config, version: string, stop: AbortSigna
     recordPull(metrics, end);
     trim.touch();
   };
-  puller = opened.use(await openPuller(config, { log, onEnd, stop }));
+  const observer = createTrafficObserver(metrics, observers.audit);
+  puller = opened.use(await openPuller(config, { log, onEnd, stop, observer }));
   const status = (): AgentStatus =>
     statusOf(config, version, puller as Puller, (performance.now() - startedMs) / 1000);
   const control = createControlServer({ pulls: puller.pulls, status });

@@ -1,7 +1,7 @@
 import { threadId } from 'node:worker_threads';
 import type { Logger } from 'pino';
 import type { Config } from '../config/settings.ts';
-import { type AuditLog, createAuditLog, silentAuditLog } from '../observe/audit-log.ts';
+import { type AuditLog, createAuditLog } from '../observe/audit-log.ts';
 import { type LogSink, openDescriptorSink, openFileSink } from '../observe/log-sink.ts';
 import { createLogger } from '../observe/logger.ts';
 
@@ -11,7 +11,8 @@ const STDERR = 2;
 /** Where the agent writes about itself. */
 export interface Observers {
   readonly log: Logger;
-  readonly audit: AuditLog;
+  /** Undefined when it is off. */
+  readonly audit: AuditLog | undefined;
   readonly droppedLines: () => number;
   close(): Promise<void>;
 }
@@ -22,7 +23,7 @@ export async function openObservers(config: Config): Promise<Observers> {
   const logSink =
     config.log.output === 'file' ? openFileSink(logDir, 'shoal.log') : openDescriptorSink(STDERR);
   const sinks: LogSink[] = [logSink];
-  let audit = silentAuditLog;
+  let audit: AuditLog | undefined;
   if (logAudit) {
     const sink = logAuditMode === 'file' ? openFileSink(logDir, 'audit.log') : openDescriptorSink(STDOUT);
     sinks.push(sink);

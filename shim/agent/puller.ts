@@ -5,6 +5,7 @@ import type { Config } from '../config/settings.ts';
 import type { CacheTotals } from '../observe/metric-sources.ts';
 import type { TransferCounters } from '../peer/transfer-counters.ts';
 import { createTransferEngine } from '../peer/transfer-engine.ts';
+import type { TransferObserver } from '../peer/transfer-observer.ts';
 import { openOrigin } from '../registry/open-origin.ts';
 import { proxySettingsFrom } from '../registry/proxy-settings.ts';
 import { createUnpackPool } from '../unpack/create-unpack-pool.ts';
@@ -19,6 +20,8 @@ export interface PullerOptions {
   readonly log: Logger;
   readonly onEnd: (end: PullEnd) => void;
   readonly stop: AbortSignal;
+  /** Told of every chunk that moves. */
+  readonly observer?: TransferObserver;
   /** For one pull from the command line: no peers, and a cache of its own where an agent has the usual one. */
   readonly alone?: boolean;
 }
@@ -39,7 +42,7 @@ const UNPACK_WORKERS_MAX = 4;
 export async function openPuller(config: Config, options: PullerOptions): Promise<Puller> {
   await using opening = new AsyncDisposableStack();
   const { log, onEnd, stop, alone = false } = options;
-  const opened = opening.adopt(await openStore(config, log, stop), (each) => each.close());
+  const opened = opening.adopt(await openStore(config, { log, stop, alone }), (each) => each.close());
   const { capacity, directory } = config.p2p.v2.cache;
   const place = opening.adopt(await takeCacheDirectory(directory || opened.cacheDirectory, alone), (each) =>
     each.close(),
@@ -49,8 +52,9 @@ export async function openPuller(config: Config, options: PullerOptions): Promis
     (each) => each.close(),
   );
   const peers = alone ? {} : { peers: peersOf(config, log) };
+  const watched = options.observer && { observer: options.observer };
   const engine = opening.adopt(
-    await createTransferEngine({ cache, ...peers, limits: transferLimitsOf(config) }),
+    await createTransferEngine({ cache, ...peers, ...watched, limits: transferLimitsOf(config) }),
     (each) => each.close(),
   );
   const workersMax = config.limits.unpackWorkers || Math.min(availableParallelism(), UNPACK_WORKERS_MAX);

@@ -40,9 +40,6 @@ export function createAuditLog(sink: Pick<LogSink, 'write'>, thread: number, now
   return { write: (entry) => sink.write(formatAuditLine(entry, thread, now())) };
 }
 
-/** For when audit is off. */
-export const silentAuditLog: AuditLog = { write: () => {} };
-
 /**
  * `2022/08/30 15:44:52|AUDIT|th=00007FBA247C5280|download[pathname=/https://host/path][offset=0][size=1][latency=2]`,
  * in local time: the format of the product that Shoal replaces, to the letter.

@@ -82,6 +82,11 @@ export class Metrics {
     this.#meters.get(type)?.record(sizeBytes, latencyUs, this.#options.nowMs());
   }
 
+  /** How long one answer took whose bytes the transfer engine counts by itself. */
+  recordLatency(type: TrafficType, latencyUs: number): void {
+    this.#meters.get(type)?.recordLatency(latencyUs, this.#options.nowMs());
+  }
+
   /** A pull ended. `reason` is an error code or a word of policy, never free text. */
   recordPull(end: {
     readonly outcome: PullOutcome;

@@ -43,6 +43,12 @@ export class TrafficMeter {
     this.#bytes += bytes;
   }
 
+  /** An answer took this long; that it came, and with how many bytes, is in somebody else's totals. */
+  recordLatency(latencyUs: number, nowMs: number): void {
+    const slot = this.#slotAt(nowMs);
+    slot.latencyUsMax = Math.max(slot.latencyUsMax, latencyUs);
+  }
+
   /** Somebody else counts, and has come to these totals; what is new since the last call happened now. */
   recordTotals(totals: TrafficTotals, nowMs: number): void {
     const slot = this.#slotAt(nowMs);

@@ -6,6 +6,7 @@ import type { RateGate } from './rate-gate.ts';
 import type { ReadOrigin, Transfer, TransferCounts } from './transfer.ts';
 import type { TransferCounters } from './transfer-counters.ts';
 import type { TransferLimits } from './transfer-limits.ts';
+import { elapsedUs, FAILED_SIZE, type TransferObserver } from './transfer-observer.ts';
 import { TransferView } from './transfer-view.ts';
 import type { Turnstile } from './turnstile.ts';
 
@@ -36,6 +37,7 @@ export interface FetchHost {
   readonly counters: TransferCounters;
   readonly throttle: RateGate;
   readonly downloads: Turnstile;
+  readonly observer: TransferObserver | undefined;
   /** The fetch has no consumer left, or failed: the next `open` starts anew. */
   retire(fetch: BlobFetch): void;
   /** Opens the blob again after `old` turned out wrong, from the origin alone. */
@@ -236,15 +238,30 @@ export class BlobFetch {
       if (state === ChunkState.Missing) continue;
       if (state === ChunkState.Claimed) {
         buffer ??= Buffer.allocUnsafeSlow(blob.chunkSizeBytes);
-        try {
-          await blob.readChunk(chunk, buffer);
-        } catch (error) {
-          if (!isShoalError(error, ErrorCode.CacheCorrupt)) throw error;
-          continue;
-        }
+        if (!(await this.#isIntact(chunk, buffer))) continue;
       }
       this.#cacheBytes += blob.chunkBytes(chunk);
       if (!blob.frozen) this.#advance();
+    }
+  }
+
+  async #isIntact(chunk: number, buffer: Buffer): Promise<boolean> {
+    const startedMs = performance.now();
+    let sizeBytes = FAILED_SIZE;
+    try {
+      sizeBytes = await this.blob.readChunk(chunk, buffer);
+      return true;
+    } catch (error) {
+      if (!isShoalError(error, ErrorCode.CacheCorrupt)) throw error;
+      return false;
+    } finally {
+      this.#host.observer?.observe({
+        operation: 'cacheRead',
+        key: this.key,
+        offsetBytes: chunk * this.blob.chunkSizeBytes,
+        sizeBytes,
+        latencyUs: elapsedUs(startedMs),
+      });
     }
   }
 

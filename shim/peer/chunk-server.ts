@@ -7,6 +7,7 @@ import { unavailable } from './peer-connection.ts';
 import type { PeerLinks } from './peer-links.ts';
 import type { RateGate } from './rate-gate.ts';
 import type { TransferCounters } from './transfer-counters.ts';
+import { elapsedUs, FAILED_SIZE, type TransferObserver } from './transfer-observer.ts';
 
 type ServeAction = Extract<Action, { kind: 'serve' }>;
 
@@ -16,6 +17,7 @@ export interface ChunkServerOptions {
   readonly pool: ChunkBufferPool;
   readonly upload: RateGate;
   readonly counters: TransferCounters;
+  readonly observer: TransferObserver | undefined;
 }
 
 /** Sends chunks to peers, as many at once as the core has upload slots. */
@@ -34,12 +36,14 @@ export class ChunkServer {
     const state = { cancelled: false };
     this.#serving.set(id, state);
     const buffer = pool.take();
+    const startedMs = performance.now();
     try {
       const length = await this.#read(action, buffer);
       await this.#options.upload.take(length);
-      if (!state.cancelled) await this.#send(action, buffer.subarray(0, length));
+      if (!state.cancelled) await this.#send(action, buffer.subarray(0, length), startedMs);
     } catch (error) {
       counters.serveErrors += 1;
+      this.#observe('chunkServed', action, FAILED_SIZE, startedMs);
       links.send(action.peer, { kind: 'gone', requestId: action.requestId });
       await this.#forgetIfLost(action.key, error);
     } finally {
@@ -54,19 +58,42 @@ export class ChunkServer {
     if (serving !== undefined) serving.cancelled = true;
   }
 
-  async #read({ key, chunk }: ServeAction, buffer: Buffer): Promise<number> {
-    const blob = this.#options.cache.get(key);
+  async #read(action: ServeAction, buffer: Buffer): Promise<number> {
+    const blob = this.#options.cache.get(action.key);
     if (blob === undefined) throw unavailable('the blob is not here');
-    const length = await blob.readChunk(chunk, buffer);
+    const startedMs = performance.now();
+    let length = FAILED_SIZE;
+    try {
+      length = await blob.readChunk(action.chunk, buffer);
+    } finally {
+      this.#observe('cacheRead', action, length, startedMs);
+    }
     blob.lastUsedMs = Date.now();
     return length;
   }
 
-  async #send({ peer, requestId, chunk }: ServeAction, bytes: Buffer): Promise<void> {
+  async #send(action: ServeAction, bytes: Buffer, startedMs: number): Promise<void> {
     const { counters, links } = this.#options;
-    if (!(await links.sendChunk(peer, requestId, chunk, bytes))) return;
+    const isSent = await links.sendChunk(action.peer, action.requestId, action.chunk, bytes);
+    this.#observe('chunkServed', action, isSent ? bytes.length : FAILED_SIZE, startedMs);
+    if (!isSent) return;
     counters.servedBytes += bytes.length;
     counters.servedChunks += 1;
+  }
+
+  #observe(
+    operation: 'chunkServed' | 'cacheRead',
+    { key, chunk }: ServeAction,
+    sizeBytes: number,
+    startedMs: number,
+  ): void {
+    this.#options.observer?.observe({
+      operation,
+      key,
+      offsetBytes: chunk * this.#options.cache.chunkSizeBytes,
+      sizeBytes,
+      latencyUs: elapsedUs(startedMs),
+    });
   }
 
   /** A blob that only serves and has lost a chunk is of no use: what is wrong with the file is not known. */

@@ -6,6 +6,7 @@ import { readOriginRun } from './origin-run.ts';
 import type { RateGate } from './rate-gate.ts';
 import type { TransferCounters } from './transfer-counters.ts';
 import type { TransferLimits } from './transfer-limits.ts';
+import type { TransferObserver } from './transfer-observer.ts';
 import type { TransferView } from './transfer-view.ts';
 import { Turnstile } from './turnstile.ts';
 
@@ -13,6 +14,7 @@ export interface OriginReadsOptions {
   readonly limits: TransferLimits;
   readonly counters: TransferCounters;
   readonly rate: RateGate;
+  readonly observer: TransferObserver | undefined;
 }
 
 /** All reads at origins: bounded in number and rate, each with the credentials of a pull that is still there. */
@@ -65,7 +67,7 @@ export class OriginReads {
     signal: AbortSignal,
     onChunk: (chunk: number, hash: Uint8Array) => void,
   ): Promise<void> {
-    const { counters, limits, rate } = this.#options;
+    const { counters, limits, rate, observer } = this.#options;
     counters.originReads += 1;
     await readOriginRun({
       blob: fetch.blob,
@@ -73,6 +75,7 @@ export class OriginReads {
       readOrigin: view.readOrigin,
       stallMs: limits.originStallMs,
       signal: AbortSignal.any([signal, view.releasedSignal]),
+      observer,
       onBytes: (count) => {
         counters.originBytes += count;
         fetch.noteProgress();

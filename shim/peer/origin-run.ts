@@ -5,6 +5,7 @@ import { cancelled, ErrorCode, ShoalError } from '../base/errors.ts';
 import { type CachedBlob, ChunkState } from '../cache/cached-blob.ts';
 import type { ChunkRun } from '../swarm/messages.ts';
 import type { ReadOrigin } from './transfer.ts';
+import { elapsedUs, FAILED_SIZE, type TransferObserver } from './transfer-observer.ts';
 
 /** Pieces of the stream are written together: one system call a MiB instead of one every 64 KiB. */
 const WRITE_BATCH_BYTES = 1024 * 1024;
@@ -17,6 +18,7 @@ export interface OriginRunOptions {
   readonly readOrigin: ReadOrigin;
   readonly stallMs: number;
   readonly signal: AbortSignal;
+  readonly observer: TransferObserver | undefined;
   /** Called with every piece that arrives, before the next one is read; waits for the origin limit. */
   readonly onBytes: (count: number) => Promise<void> | undefined;
   /** Called in order when a chunk is in the file and recorded. */
@@ -40,6 +42,7 @@ export async function readOriginRun(options: OriginRunOptions): Promise<void> {
     await sink.end(endBytes);
   } catch (error) {
     await sink.settle();
+    if (!options.signal.aborted) sink.noteFailed();
     throw watch.reason ?? originError(error);
   } finally {
     watch.stop();
@@ -77,6 +80,8 @@ class ChunkSink {
   readonly #endBytes: number;
   #chunk: number;
   #chunkLeft: number;
+  /** When the chunk that comes now was asked for, or the one before it ended. */
+  #chunkStartedMs = performance.now();
   #hash: Hash = createHash('sha256');
   #offset: number;
   #batch: Buffer[] = [];
@@ -122,6 +127,12 @@ class ChunkSink {
     await this.#tail;
   }
 
+  /** The origin did not give the chunk that was awaited. */
+  noteFailed(): void {
+    if (this.#failure === undefined && this.#offset < this.#endBytes)
+      this.#observe('originRead', this.#chunk, FAILED_SIZE, this.#chunkStartedMs);
+  }
+
   #take(part: Buffer): void {
     this.#hash.update(part);
     this.#batch.push(part);
@@ -134,10 +145,16 @@ class ChunkSink {
   #endChunk(): void {
     const chunk = this.#chunk;
     const hash = this.#hash.digest();
+    const writtenMs = performance.now();
+    const sizeBytes = this.#blob.chunkBytes(chunk);
+    this.#observe('originRead', chunk, sizeBytes, this.#chunkStartedMs);
     this.#flush(async () => {
+      const isNew = this.#blob.stateOf(chunk) !== ChunkState.Verified;
       await this.#blob.claim(chunk, hash);
+      if (isNew) this.#observe('cacheWrite', chunk, sizeBytes, writtenMs);
       this.#options.onChunk(chunk, hash);
     });
+    this.#chunkStartedMs = writtenMs;
     this.#hash = createHash('sha256');
     this.#chunk += 1;
     this.#chunkLeft = this.#offset < this.#blob.sizeBytes ? this.#blob.chunkBytes(this.#chunk) : 0;
@@ -147,22 +164,39 @@ class ChunkSink {
     const batch = this.#batch;
     const bytes = this.#batchBytes;
     const offset = this.#offset;
+    const flushedMs = performance.now();
     this.#batch = [];
     this.#batchBytes = 0;
     this.#offset += bytes;
     this.#inFlightBytes += bytes;
+    const chunk = Math.floor(offset / this.#blob.chunkSizeBytes);
     this.#tail = this.#tail.then(async () => {
       try {
         if (this.#failure !== undefined) return;
         // A peer may have brought the chunk meanwhile: bytes that are verified are not written over.
-        const chunk = Math.floor(offset / this.#blob.chunkSizeBytes);
         if (this.#blob.stateOf(chunk) !== ChunkState.Verified) await this.#blob.write(offset, batch);
         await then?.();
       } catch (error) {
         this.#failure = error;
+        this.#observe('cacheWrite', chunk, FAILED_SIZE, flushedMs);
       } finally {
         this.#inFlightBytes -= bytes;
       }
+    });
+  }
+
+  #observe(
+    operation: 'originRead' | 'cacheWrite',
+    chunk: number,
+    sizeBytes: number,
+    startedMs: number,
+  ): void {
+    this.#options.observer?.observe({
+      operation,
+      key: this.#blob.key,
+      offsetBytes: chunk * this.#blob.chunkSizeBytes,
+      sizeBytes,
+      latencyUs: elapsedUs(startedMs),
     });
   }
 }

@@ -18,6 +18,7 @@ import { unavailable } from './peer-connection.ts';
 import { PeerLinks, type PeerLinksOptions } from './peer-links.ts';
 import type { RateGate } from './rate-gate.ts';
 import type { TransferCounters } from './transfer-counters.ts';
+import { elapsedUs, FAILED_SIZE, type TransferObserver } from './transfer-observer.ts';
 
 /** Actions carried out before other work of the process gets its turn. */
 const ACTIONS_PER_TURN = 256;
@@ -33,6 +34,7 @@ export interface SwarmDriverOptions {
   readonly upload: RateGate;
   readonly members: MembershipSource;
   readonly counters: TransferCounters;
+  readonly observer: TransferObserver | undefined;
   readonly links: Omit<PeerLinksOptions, 'events' | 'pool' | 'counters'>;
   /** For logs: what the core remarked. */
   readonly onNote: (note: Extract<Action, { kind: 'note' }>) => void;
@@ -77,8 +79,15 @@ export class SwarmDriver implements ChunkSource {
         onChunk: (...chunk) => this.#expectChunk(...chunk),
       },
     });
-    const { cache, upload, counters } = options;
-    this.#server = new ChunkServer({ cache, upload, counters, links: this.#links, pool: this.#pool });
+    const { cache, upload, counters, observer } = options;
+    this.#server = new ChunkServer({
+      cache,
+      upload,
+      counters,
+      observer,
+      links: this.#links,
+      pool: this.#pool,
+    });
     this.#stopWatchingCache = this.#cache.onDrop((key) => this.#onDropped(key));
   }
 
@@ -290,7 +299,7 @@ export class SwarmDriver implements ChunkSource {
     if (expected.chunk !== chunk || fetch.blob.chunkBytes(chunk) !== lengthBytes)
       throw protocolError('it sends another chunk than it was asked for');
     const whole = this.#pool.take();
-    const request = { key: expected.key, chunk, requestId, peer };
+    const request = { key: expected.key, chunk, requestId, peer, sentMs: expected.sentMs };
     return new ArrivingChunk(whole.subarray(0, lengthBytes), hash, (arrival, outcome) => {
       const work = this.#work.get(fetch);
       const stored = this.#onArrival(fetch, request, arrival, hash, outcome).finally(() => {
@@ -308,11 +317,14 @@ export class SwarmDriver implements ChunkSource {
       readonly chunk: number;
       readonly requestId: number;
       readonly peer: PeerId;
+      readonly sentMs: number;
     },
     arrival: ArrivingChunk,
     hash: Uint8Array,
     outcome: ArrivalOutcome,
   ): Promise<void> {
+    const sizeBytes = outcome === 'right' ? arrival.buffer.length : FAILED_SIZE;
+    this.#observe('peerRead', fetch, request.chunk, sizeBytes, request.sentMs);
     const stored = outcome === 'right' && (await this.#store(fetch, request.chunk, arrival.buffer, hash));
     if (outcome === 'wrong') this.#counters.peerBadChunks += 1;
     if (!stored) this.#counters.peerWastedBytes += arrival.buffer.length;
@@ -326,10 +338,14 @@ export class SwarmDriver implements ChunkSource {
     const { blob } = fetch;
     // The other copy of a chunk that was asked of two peers.
     if (blob.stateOf(chunk) === ChunkState.Verified) return true;
+    const startedMs = performance.now();
     try {
       await blob.write(chunk * blob.chunkSizeBytes, [bytes]);
+      const isNew = blob.stateOf(chunk) !== ChunkState.Verified;
       await blob.claim(chunk, hash);
+      if (isNew) this.#observe('cacheWrite', fetch, chunk, bytes.length, startedMs);
     } catch (error) {
+      this.#observe('cacheWrite', fetch, chunk, FAILED_SIZE, startedMs);
       fetch.fail(error);
       return false;
     }
@@ -337,6 +353,22 @@ export class SwarmDriver implements ChunkSource {
     this.#counters.peerChunks += 1;
     if (!fetch.signal.aborted) fetch.chunkStored(chunk, 'peer');
     return true;
+  }
+
+  #observe(
+    operation: 'peerRead' | 'cacheWrite',
+    fetch: BlobFetch,
+    chunk: number,
+    sizeBytes: number,
+    startedMs: number,
+  ): void {
+    this.#options.observer?.observe({
+      operation,
+      key: fetch.key,
+      offsetBytes: chunk * this.#cache.chunkSizeBytes,
+      sizeBytes,
+      latencyUs: elapsedUs(startedMs),
+    });
   }
 }
 

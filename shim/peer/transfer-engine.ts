@@ -19,6 +19,7 @@ import { SwarmDriver, type SwarmDriverOptions } from './swarm-driver.ts';
 import type { ReadOrigin, Transfer, TransferEngine, TransferRequest } from './transfer.ts';
 import { newTransferCounters, type TransferCounters } from './transfer-counters.ts';
 import { DEFAULT_TRANSFER_LIMITS, type TransferLimits } from './transfer-limits.ts';
+import type { TransferObserver } from './transfer-observer.ts';
 import { Turnstile } from './turnstile.ts';
 
 export interface PeerOptions {
@@ -45,6 +46,8 @@ export interface TransferEngineOptions {
   /** Not closed by the engine. */
   readonly cache: DiskCache;
   readonly limits?: Partial<TransferLimits>;
+  /** Told of every chunk that moves. */
+  readonly observer?: TransferObserver;
   /** Without it the engine reads from the origin alone. */
   readonly peers?: PeerOptions;
 }
@@ -85,6 +88,7 @@ class Engine implements RunningTransferEngine, FetchHost {
   readonly throttle: RateGate;
   readonly downloads: Turnstile;
   readonly source: ChunkSource;
+  readonly observer: TransferObserver | undefined;
   readonly self: PeerId | undefined;
   readonly #driver: SwarmDriver | undefined;
   readonly #uploadRate: RateGate;
@@ -100,7 +104,9 @@ class Engine implements RunningTransferEngine, FetchHost {
     this.throttle = new RateGate(this.limits.localBytesPerSecond);
     this.downloads = new Turnstile(this.limits.downloadsMax);
     this.#originRate = new RateGate(this.limits.originBytesPerSecond);
-    const reads = new OriginReads({ limits: this.limits, counters: this.counters, rate: this.#originRate });
+    this.observer = options.observer;
+    const { limits, counters, observer } = this;
+    const reads = new OriginReads({ limits, counters, observer, rate: this.#originRate });
     this.#uploadRate = new RateGate(this.limits.uploadBytesPerSecond);
     this.self = listening?.self;
     this.#driver = options.peers && listening && this.#makeDriver(options.peers, listening, reads);
@@ -181,6 +187,7 @@ class Engine implements RunningTransferEngine, FetchHost {
       upload: this.#uploadRate,
       members: peers.members,
       counters: this.counters,
+      observer: this.observer,
       links: {
         self,
         zone,

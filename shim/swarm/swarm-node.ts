@@ -234,17 +234,17 @@ export class SwarmNode {
     return blob === undefined || blob.isOriginOnly ? undefined : blob.ledger.hashes[chunk];
   }
 
-  /** What this peer was asked for under this id; undefined when the answer is not wanted (any longer). */
+  /** What this peer was asked for under this id, and when; undefined when the answer is not wanted (any longer). */
   expectedRequest(
     peer: PeerId,
     requestId: number,
-  ): { readonly key: BlobKey; readonly chunk: number } | undefined {
+  ): { readonly key: BlobKey; readonly chunk: number; readonly sentMs: number } | undefined {
     const request = this.#context.requests.of(peer, requestId);
     if (request === undefined) return undefined;
     const ledger = this.#blobs.get(request.keyId)?.ledger;
     return ledger === undefined || ledger.held.has(request.chunk)
       ? undefined
-      : { key: request.key, chunk: request.chunk };
+      : { key: request.key, chunk: request.chunk, sentMs: request.sentMs };
   }
 
   pollAction(): Action | undefined {

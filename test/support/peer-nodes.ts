@@ -11,6 +11,7 @@ import {
   type RunningTransferEngine,
 } from '../../shim/peer/transfer-engine.ts';
 import type { TransferLimits } from '../../shim/peer/transfer-limits.ts';
+import type { TransferObserver } from '../../shim/peer/transfer-observer.ts';
 import type { Member } from '../../shim/swarm/swarm-node.ts';
 import { BlobOrigin, type SampleBlob } from './blob-origin.ts';
 
@@ -48,6 +49,7 @@ export interface PeerNode {
 export interface NodeOptions {
   readonly limits?: Partial<TransferLimits>;
   readonly peers?: Partial<PeerOptions>;
+  readonly observer?: TransferObserver;
 }
 
 /** Agents' transfer engines on loopback with real sockets and files, and one origin. */
@@ -89,6 +91,7 @@ export class PeerWorld {
     const engine = await createTransferEngine({
       cache,
       ...(options.limits && { limits: options.limits }),
+      ...(options.observer && { observer: options.observer }),
       peers: {
         listen: { host: '127.0.0.1', port: 0, insecure: false },
         members,
