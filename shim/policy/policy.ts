@@ -70,7 +70,6 @@ export interface PolicyDecision {
   readonly wouldAccelerate: boolean | undefined;
 }
 
-export const DEFAULT_KEY_PREFIX = 'k8s.aliyun.com';
 const KEY_NAME = 'image-accelerate-mode';
 const OPT_IN_VALUE = 'p2p';
 const OPT_OUT_VALUE = 'off';
