@@ -18,10 +18,18 @@ export interface OpenedStore {
   close(): Promise<void>;
 }
 
-/** Opens the store; waits for containerd until `stop` aborts. @throws StoreUnavailable for an unusable layout, Cancelled */
-export async function openStore(config: Config, log: Logger, stop: AbortSignal): Promise<OpenedStore> {
+/**
+ * Opens the store. An agent waits for containerd until `stop` aborts; a pull from the command line (`alone`) does not.
+ * @throws StoreUnavailable, Cancelled
+ */
+export async function openStore(
+  config: Config,
+  { log, stop, alone }: { readonly log: Logger; readonly stop: AbortSignal; readonly alone: boolean },
+): Promise<OpenedStore> {
   if (config.store === 'layout') return openLayout(config.layout.directory);
-  const store = await waitForContainerd(config, log, stop);
+  const store = alone
+    ? await openContainerdStore(storeOptionsOf(config), stop)
+    : await waitForContainerd(config, log, stop);
   const swept = await store.sweep(stop);
   log.info(swept, 'swept what dead agents left in containerd');
   const { contentRoot } = await store.setup(stop);
