@@ -1,0 +1,36 @@
+import { test } from 'uvu';
+import * as assert from 'uvu/assert';
+import { digestOf } from '../../../shim/base/digest.ts';
+import { NO_BYTES, PullProgress } from '../../../shim/pull/progress.ts';
+
+const layers = [
+  { digest: digestOf('a'), sizeBytes: 10 },
+  { digest: digestOf('b'), sizeBytes: 20 },
+];
+
+test('PullProgress sums what its layers got, and gives copies', () => {
+  const progress = new PullProgress('host/app:v1');
+  assert.equal(progress.snapshot(), {
+    reference: 'host/app:v1',
+    digest: undefined,
+    layers: [],
+    counts: NO_BYTES,
+  });
+  progress.begin(digestOf('manifest'), layers);
+  progress.update(0, { phase: 'present' });
+  progress.update(1, { phase: 'fetching', fetchedBytes: 5, counts: { ...NO_BYTES, peerBytes: 5 } });
+  const before = progress.snapshot();
+  progress.update(1, { fetchedBytes: 20, counts: { originBytes: 10, peerBytes: 10, cacheBytes: 0 } });
+  assert.equal(before.counts, { originBytes: 0, peerBytes: 5, cacheBytes: 0 });
+  assert.is(before.layers[1]?.fetchedBytes, 5);
+  assert.equal(progress.snapshot().counts, { originBytes: 10, peerBytes: 10, cacheBytes: 0 });
+});
+
+test('PullProgress ignores layers that the image does not have', () => {
+  const progress = new PullProgress('host/app:v1');
+  progress.begin(digestOf('manifest'), layers);
+  progress.update(2, { phase: 'done' });
+  assert.is(progress.snapshot().layers.length, 2);
+});
+
+test.run();
