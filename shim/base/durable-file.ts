@@ -2,12 +2,15 @@ import { randomUUID } from 'node:crypto';
 import { type FileHandle, open, rename, rm } from 'node:fs/promises';
 import { dirname } from 'node:path';
 
+/** Ends the names of files that are being written; what a crash leaves of them is for the owner of the directory to remove. */
+export const TEMPORARY_SUFFIX = '.tmp';
+
 /**
  * Writes a file so that a crash at any point leaves either the old content or the new one: a temporary file in the same
  * directory, fsync, rename, fsync of the directory.
  */
 export async function writeFileDurably(path: string, content: Uint8Array | string): Promise<void> {
-  const partial = `${path}.${randomUUID()}.tmp`;
+  const partial = `${path}.${randomUUID()}${TEMPORARY_SUFFIX}`;
   try {
     await writeAndSync(partial, content);
     await rename(partial, path);

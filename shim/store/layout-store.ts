@@ -1,12 +1,12 @@
 import { randomUUID } from 'node:crypto';
 import { constants } from 'node:fs';
-import { chmod, copyFile, link, mkdir, rename, rm, stat } from 'node:fs/promises';
+import { chmod, copyFile, link, mkdir, readdir, rename, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { blobKeyId } from '../base/blob-key.ts';
 import type { RawDocument } from '../base/descriptor.ts';
 import { type Digest, hexOf } from '../base/digest.ts';
 import { type DirectoryLock, lockDirectory } from '../base/directory-lock.ts';
-import { writeFileDurably } from '../base/durable-file.ts';
+import { TEMPORARY_SUFFIX, writeFileDurably } from '../base/durable-file.ts';
 import { ErrorCode, nodeErrorCode, ShoalError, throwIfAborted } from '../base/errors.ts';
 import type { ImagePlan, ImageStore, ImportSession, ReadyLayer } from './image-store.ts';
 import { LayoutIndex } from './layout-index.ts';
@@ -31,15 +31,12 @@ export class LayoutStore implements ImageStore {
   static async open(directory: string): Promise<LayoutStore> {
     const lock = await takeLayout(directory);
     try {
-      await mkdir(join(directory, 'blobs', 'sha256'), { recursive: true });
-      await mkdir(join(directory, 'rootfs'), { recursive: true });
-      await rm(join(directory, STAGING), { recursive: true, force: true });
-      await mkdir(join(directory, STAGING), { mode: 0o700 });
+      await prepareLayout(directory);
+      return new LayoutStore(directory, await LayoutIndex.open(directory), lock);
     } catch (error) {
       await lock.release();
-      throw storeError('open image layout', directory, error);
+      throw error;
     }
-    return new LayoutStore(directory, await LayoutIndex.open(directory), lock);
   }
 
   async close(): Promise<void> {
@@ -103,7 +100,7 @@ class LayoutSession implements ImportSession {
     if (digest === undefined) return undefined;
     const path = this.#store.blobPath(digest);
     try {
-      await placeBlob(layer.blobPath, path);
+      await placeBlob(layer.blobPath, path, this.#store.stagingPath(randomUUID()));
     } catch (error) {
       throw storeError('store layer', digest, error);
     }
@@ -152,6 +149,25 @@ class LayoutSession implements ImportSession {
   }
 }
 
+/** Makes the directories, and removes what a crash left half-written. */
+async function prepareLayout(directory: string): Promise<void> {
+  const blobs = join(directory, 'blobs', 'sha256');
+  try {
+    await mkdir(blobs, { recursive: true });
+    await mkdir(join(directory, 'rootfs'), { recursive: true });
+    await rm(join(directory, STAGING), { recursive: true, force: true });
+    await mkdir(join(directory, STAGING), { mode: 0o700 });
+    for (const place of [directory, blobs]) await removeTemporaryFiles(place);
+  } catch (error) {
+    throw storeError('open image layout', directory, error);
+  }
+}
+
+async function removeTemporaryFiles(directory: string): Promise<void> {
+  for (const name of await readdir(directory))
+    if (name.endsWith(TEMPORARY_SUFFIX)) await rm(join(directory, name), { force: true });
+}
+
 async function takeLayout(directory: string): Promise<DirectoryLock> {
   const lock = await lockDirectory(directory).catch((error: unknown) => {
     throw storeError('open image layout', directory, error);
@@ -163,10 +179,12 @@ async function takeLayout(directory: string): Promise<DirectoryLock> {
   );
 }
 
-/** One inode for cache and store where the file system allows; else a copy that appears under its name when whole. */
-async function placeBlob(from: string, to: string): Promise<void> {
+/**
+ * One inode for cache and store where the file system allows; else a copy that appears under its name when whole.
+ * `partial` is a name that the next start sweeps.
+ */
+async function placeBlob(from: string, to: string, partial: string): Promise<void> {
   if (from === to || (await exists(to))) return;
-  const partial = `${to}.${randomUUID()}`;
   try {
     await link(from, partial);
   } catch (error) {
