@@ -8,7 +8,7 @@ stamp := node_modules/.installed
 run := $(node) --disable-warning=ExperimentalWarning
 
 # Passed on to the programs below; `make help` tells which target takes which.
-export CI JSON CONTAINERD CASE RUNS FILESYSTEM
+export CI JSON CONTAINERD CASE RUNS FILESYSTEM ROUNDS
 
 .PHONY: help
 help: ## This list
@@ -46,8 +46,12 @@ demo: ## Four nodes pull one image from each other. CONTAINERD=1: real container
 	@$(if $(CONTAINERD),$(with_components) --) $(run) hack/demo/main.ts
 
 .PHONY: e2e
-e2e: $(stamp) ## The suites with real containerd and kubelet (root). CONTAINERD=1.7|2.1|2.4 (default 2.1); CI=1: a skip fails
-	@CONTAINERD=$(or $(CONTAINERD),2.1) $(with_components) kubelet -- $(run) hack/run-tests.ts integration
+e2e: $(stamp) ## The suites with real containerd and kubelet (root). CONTAINERD=1.7|2.1|2.4 (default 2.1); T='FILE...'; CI=1: a skip fails
+	@CONTAINERD=$(or $(CONTAINERD),2.1) sh hack/e2e.sh $(T)
+
+.PHONY: soak
+soak: $(stamp) ## Pull and remove through front and agent, round after round (root): memory, files, threads. ROUNDS=50; CONTAINERD=1.7|2.1|2.4
+	@$(with_components) -- $(run) hack/soak.ts
 
 .PHONY: bench-pull
 bench-pull: $(stamp) ## Shoal's pull against containerd's own (root). CONTAINERD=1.7|2.1|2.4; RUNS=5; CASE=NAME; FILESYSTEM=ext4,tmpfs
