@@ -14,6 +14,8 @@ type Message<K extends PeerMessage['kind']> = Extract<PeerMessage, { kind: K }>;
 
 /** Time-outs, hedges and neighbours of a pull are looked after this often, ms. */
 const TICK_MS = 100;
+/** A node that knows of nobody asks the other directories after this, ms: at the start of a swarm somebody turns up sooner. */
+const NOBODY_MS = 500;
 /** A node short of neighbours asks the directory for others after this, instead of at its next regular announce, ms. */
 const HOLDERS_WANTED_MS = 500;
 /** Who was refused or dropped without fault is asked again after this, ms. */
@@ -37,6 +39,7 @@ export class BlobSwarm {
   readonly #context: SwarmContext;
   readonly #suspects = new Map<number, { readonly peer: PeerId; readonly hash: ChunkHash }>();
   #stalledSinceMs: number | undefined;
+  #pullingSinceMs = Number.POSITIVE_INFINITY;
   readonly #liars = new Set<PeerId>();
   #news: number[] = [];
   #toldMs = Number.NEGATIVE_INFINITY;
@@ -67,6 +70,7 @@ export class BlobSwarm {
     this.directories.refreshRanking();
     this.directories.announceSoon(nowMs);
     this.#context.lastChunkMs = Math.max(this.#context.lastChunkMs, nowMs);
+    this.#pullingSinceMs = nowMs;
     if (this.isPulling) this.#tickAtMs = nowMs;
     else this.#context.emit({ kind: 'complete', key: this.key });
     this.plan();
@@ -137,7 +141,8 @@ export class BlobSwarm {
     if (!this.isPulling) return;
     this.neighbours.learnHolders(message.holders);
     this.neighbours.upkeep(this.ledger.held, nowMs);
-    this.origin.handleLeases(message.leases, nowMs);
+    if (message.leases.length > 0 || this.directories.isOfChoice(peer))
+      this.origin.handleLeases(message.leases, nowMs);
     this.plan();
   }
 
@@ -242,6 +247,8 @@ export class BlobSwarm {
     if (this.isOriginOnly) return;
     this.fetcher.tick(nowMs);
     this.neighbours.upkeep(this.ledger.held, nowMs);
+    if (this.neighbours.knownCount === 0 && nowMs - this.#pullingSinceMs >= NOBODY_MS)
+      this.directories.askOthers(nowMs);
     if (this.neighbours.needsHolders && this.neighbours.knownCount >= this.#context.limits.smallSwarm / 2) {
       this.directories.announceWithin(HOLDERS_WANTED_MS, nowMs);
     }

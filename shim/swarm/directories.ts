@@ -23,6 +23,11 @@ export class Directories {
   readonly #mutedUntilMs = new Map<PeerId, number>();
   #announceAtMs = Number.POSITIVE_INFINITY;
   #lastAnnounceMs = Number.NEGATIVE_INFINITY;
+  /** The directory that was announced to last, and still knows of it as far as is known here. */
+  #told: PeerId | undefined;
+  /** When a node that only serves looks whether a better directory than `#told` is back. */
+  #betterAtMs = Number.POSITIVE_INFINITY;
+  #othersAskedMs = Number.NEGATIVE_INFINITY;
   /** Announce that waits for its answer. */
   #awaiting: { readonly peer: PeerId; readonly sinceMs: number } | undefined;
   /** Set while no directory can be reached. */
@@ -36,15 +41,16 @@ export class Directories {
   get dueMs(): number {
     const answerMs =
       this.#awaiting === undefined ? Number.POSITIVE_INFINITY : this.#awaiting.sinceMs + SILENT_MS;
-    return Math.min(this.#announceAtMs, answerMs);
+    return Math.min(this.#announceAtMs, answerMs, this.#betterAtMs);
   }
 
-  /** Whether another node is now the best directory: it has to be told. */
+  /** Whether somebody has to be told: another node is now the best directory, or the one that was told is none any more. */
   refreshRanking(): boolean {
     const { self, peers, limits } = this.#context;
     const before = this.#ranking[0];
     this.#ranking = rankByRendezvous(this.#blob.keyId, [self, ...peers.members], limits.directoriesPerBlob);
-    return this.#ranking[0] !== before;
+    if (this.#told !== undefined && !this.#ranking.includes(this.#told)) this.#told = undefined;
+    return this.#ranking[0] !== before || this.#told === undefined;
   }
 
   announceSoon(nowMs: number): void {
@@ -67,6 +73,7 @@ export class Directories {
       this.#announceAtMs = nowMs;
     }
     if (nowMs >= this.#announceAtMs) this.#announce(nowMs);
+    else if (nowMs >= this.#betterAtMs) this.#seekBetter(nowMs);
   }
 
   /** False when this peer was not asked: only directories of our own choice are believed. */
@@ -79,13 +86,38 @@ export class Directories {
     return true;
   }
 
+  /** Whether this is the directory that leases are asked of. */
+  isOfChoice(peer: PeerId): boolean {
+    return peer === this.#told;
+  }
+
+  /**
+   * The directory of choice knows nobody who has the blob. It may have restarted, or be this very node: holders that
+   * announced themselves elsewhere meanwhile are known to the other directories. No leases are asked of those.
+   */
+  askOthers(nowMs: number): void {
+    if (nowMs < this.#othersAskedMs + this.#context.limits.announceIntervalMs / 2) return;
+    this.#othersAskedMs = nowMs;
+    for (const peer of this.#ranking) {
+      if (peer === this.#told) continue;
+      if (peer === this.#context.self || this.#context.peers.reach(peer, nowMs)) this.#send(peer, 0);
+    }
+  }
+
   handleConnected(peer: PeerId, nowMs: number): void {
-    if (this.#ranking.includes(peer)) this.announceSoon(nowMs);
+    if (!this.#ranking.includes(peer)) return;
+    if (!this.#blob.isPulling && !this.#isBetter(peer)) return;
+    this.announceSoon(nowMs);
+    const wasWanted =
+      this.#blob.neighbours.knownCount === 0 && this.#othersAskedMs > Number.NEGATIVE_INFINITY;
+    if (this.#blob.isPulling && wasWanted && peer !== this.#told) this.#send(peer, 0);
   }
 
   handleDisconnected(peer: PeerId, nowMs: number): void {
     if (this.#awaiting?.peer === peer) this.#awaiting = undefined;
-    if (this.#ranking.includes(peer)) this.announceSoon(nowMs);
+    if (this.#told === peer) this.#told = undefined;
+    const isTold = !this.#blob.isPulling && this.#told !== undefined;
+    if (this.#ranking.includes(peer) && !isTold) this.announceSoon(nowMs);
   }
 
   publish(hashes: HashRun): void {
@@ -106,7 +138,9 @@ export class Directories {
       this.#context.send(peer, { kind: 'depart', key: this.#blob.key });
     }
     this.#announceAtMs = Number.POSITIVE_INFINITY;
+    this.#betterAtMs = Number.POSITIVE_INFINITY;
     this.#awaiting = undefined;
+    this.#told = undefined;
   }
 
   #announce(nowMs: number): void {
@@ -115,30 +149,54 @@ export class Directories {
       this.#announceAtMs = nowMs + (this.#blob.isPulling ? RETRY_MS : RETRY_IDLE_MS);
       return;
     }
-    this.announceTo(peer, nowMs);
+    this.#announceTo(peer, nowMs);
   }
 
-  /** Any node answers, also one that is not among the best for the key. */
-  announceTo(peer: PeerId, nowMs: number): void {
+  #announceTo(peer: PeerId, nowMs: number): void {
+    const { self, limits } = this.#context;
+    this.#lastAnnounceMs = nowMs;
+    this.#told = peer;
+    const seeks = !this.#blob.isPulling && peer !== this.#ranking[0];
+    this.#betterAtMs = seeks ? nowMs + limits.announceIntervalMs : Number.POSITIVE_INFINITY;
+    if (peer !== self) this.#awaiting ??= { peer, sinceMs: nowMs };
+    this.#announceAtMs = nowMs + this.#send(peer, this.#blob.origin.leasesToAsk(nowMs));
+  }
+
+  /** Who pulls asks the best directory first, and so must find there who serves. */
+  #seekBetter(nowMs: number): void {
+    this.#betterAtMs = nowMs + this.#context.limits.announceIntervalMs;
+    for (const peer of this.#ranking) {
+      if (!this.#isBetter(peer)) return;
+      if (nowMs < (this.#mutedUntilMs.get(peer) ?? 0) || !this.#context.peers.reach(peer, nowMs)) continue;
+      this.#announceTo(peer, nowMs);
+      return;
+    }
+  }
+
+  #isBetter(peer: PeerId): boolean {
+    const told = this.#told;
+    return told === undefined || this.#ranking.indexOf(peer) < this.#ranking.indexOf(told);
+  }
+
+  /** Any node answers, also one that is not among the best for the key. Returns when the next announce is due, ms. */
+  #send(peer: PeerId, leasesWanted: number): number {
     const { ledger, isPulling } = this.#blob;
     const { limits, zone } = this.#context;
     const intervalMs = this.#intervalMs();
-    this.#lastAnnounceMs = nowMs;
-    this.#announceAtMs = nowMs + intervalMs;
-    if (peer !== this.#context.self) this.#awaiting ??= { peer, sinceMs: nowMs };
     this.#context.send(peer, {
       kind: 'announce',
       key: this.#blob.key,
       sizeBytes: this.#blob.sizeBytes,
       chunksHeld: ledger.held.count,
       complete: ledger.held.isFull,
-      leasesWanted: this.#blob.origin.leasesToAsk(nowMs),
+      leasesWanted,
       missing: isPulling ? this.#blob.missingRuns(MISSING_RUNS_MAX) : [],
       held: ledger.held.toBytes(),
       leased: this.#blob.origin.unreadRuns(),
       ttlMs: intervalMs * limits.announceTtlIntervals,
       zone,
     });
+    return intervalMs;
   }
 
   /** The best directory that can be talked to now; undefined while a better one is being dialled or none is left. */

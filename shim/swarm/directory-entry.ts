@@ -47,18 +47,18 @@ export class DirectoryEntry {
   readonly free: Bitmap;
   readonly #holders: Uint16Array;
   readonly #leaseOf: (Lease | undefined)[];
-  warmUntilMs: number;
+  /** It only listens until then; undefined until somebody asks for leases. */
+  warmUntilMs: number | undefined;
   pausedUntilMs = Number.NEGATIVE_INFINITY;
   /** Usual time between two chunks of a lease, ms. */
   chunkGapMs = 0;
   pushAtMs = Number.POSITIVE_INFINITY;
   sweepAtMs = Number.POSITIVE_INFINITY;
 
-  constructor(key: BlobKey, sizeBytes: number, chunkCount: number, warmUntilMs: number) {
+  constructor(key: BlobKey, sizeBytes: number, chunkCount: number) {
     this.key = key;
     this.sizeBytes = sizeBytes;
     this.chunkCount = chunkCount;
-    this.warmUntilMs = warmUntilMs;
     this.hashes = new Array(chunkCount).fill(undefined);
     this.free = Bitmap.full(chunkCount);
     this.#holders = new Uint16Array(chunkCount);

@@ -51,7 +51,7 @@ export class Directory {
   }
 
   handleAnnounce(peer: PeerId, message: Announce, nowMs: number): void {
-    const entry = this.#entryFor(message, nowMs);
+    const entry = this.#entryFor(message);
     const held = entry && Bitmap.fromBytes(message.held, entry.chunkCount);
     if (entry === undefined || held === undefined) {
       this.#context.faulty(peer, message.key, 'announce');
@@ -59,6 +59,7 @@ export class Directory {
     }
     const participant = entry.participants.get(peer) ?? this.#admit(entry, peer);
     if (participant === undefined) return;
+    this.#warmUp(entry, message, nowMs);
     participant.zone = message.zone;
     participant.complete = held.isFull;
     participant.leasesWanted = clamp(message.leasesWanted, 0, this.#context.limits.leasesPerNode);
@@ -121,7 +122,7 @@ export class Directory {
     }
   }
 
-  #entryFor(message: Announce, nowMs: number): DirectoryEntry | undefined {
+  #entryFor(message: Announce): DirectoryEntry | undefined {
     const { key, sizeBytes } = message;
     if (!Number.isSafeInteger(sizeBytes) || sizeBytes < 0 || sizeBytes > BLOB_SIZE_MAX_BYTES)
       return undefined;
@@ -129,15 +130,19 @@ export class Directory {
     const known = this.#entries.get(id);
     if (known !== undefined) return known;
     if (this.#entries.size >= this.#context.limits.directoryKeysMax) return undefined;
-    // Somebody who holds or reads chunks already was served by another directory, and so were others: hear them first.
-    const meetsSwarm = !message.complete && (message.chunksHeld > 0 || message.leased.length > 0);
-    const alone = this.#context.peers.members.length === 0;
-    const warmUpMs = meetsSwarm && !alone ? this.#context.limits.directoryWarmUpMs : 0;
-    const entry = new DirectoryEntry(key, sizeBytes, chunkCountOf(sizeBytes), nowMs + warmUpMs);
+    const entry = new DirectoryEntry(key, sizeBytes, chunkCountOf(sizeBytes));
     this.#entries.set(id, entry);
     const siblings = this.#byKey.get(blobKeyId(key)) ?? new Set();
     this.#byKey.set(blobKeyId(key), siblings.add(entry));
     return entry;
+  }
+
+  /** Before the first grant: whoever holds or reads chunks already was served by another directory, and so were others. */
+  #warmUp(entry: DirectoryEntry, message: Announce, nowMs: number): void {
+    if (entry.warmUntilMs !== undefined || message.leasesWanted <= 0) return;
+    const meetsSwarm = message.chunksHeld > 0 || message.leased.length > 0;
+    const isAlone = this.#context.peers.members.length === 0;
+    entry.warmUntilMs = nowMs + (meetsSwarm && !isAlone ? this.#context.limits.directoryWarmUpMs : 0);
   }
 
   #admit(entry: DirectoryEntry, peer: PeerId): Participant | undefined {
@@ -203,7 +208,7 @@ export class Directory {
 
   #grant(entry: DirectoryEntry, participant: Participant, nowMs: number): GrantedLease[] {
     const granted: GrantedLease[] = [];
-    if (nowMs < entry.warmUntilMs || nowMs < entry.pausedUntilMs || nowMs < participant.pausedUntilMs)
+    if (nowMs < (entry.warmUntilMs ?? 0) || nowMs < entry.pausedUntilMs || nowMs < participant.pausedUntilMs)
       return granted;
     while (participant.leasesWanted > 0 && entry.leases.size < this.#context.limits.leasesPerBlob) {
       const run = this.#findRun(entry, participant);
@@ -281,7 +286,7 @@ export class Directory {
 
   #push(entry: DirectoryEntry, nowMs: number): void {
     entry.pushAtMs = Number.POSITIVE_INFINITY;
-    const resumesMs = Math.max(entry.warmUntilMs, entry.pausedUntilMs);
+    const resumesMs = Math.max(entry.warmUntilMs ?? 0, entry.pausedUntilMs);
     if (nowMs < resumesMs && entry.free.count > 0) entry.pushAtMs = resumesMs;
     this.#pushHolders(entry);
     for (let draws = 0; draws < this.#context.limits.leasesPerBlob; draws++) {

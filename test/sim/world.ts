@@ -10,6 +10,8 @@ import { FairLink } from './fair-link.ts';
 /** What goes wrong, as data. `node` is an index. */
 export type Fault =
   | { readonly kind: 'crash'; readonly atMs: number; readonly node: number }
+  /** Comes back after a crash and remembers nothing; it pulls at once. Not for nodes that were done. */
+  | { readonly kind: 'restart'; readonly atMs: number; readonly node: number }
   /** Takes what it is sent and says nothing, connections stay open. */
   | { readonly kind: 'freeze'; readonly atMs: number; readonly untilMs: number; readonly node: number }
   /** Serves wrong bytes. */
@@ -549,6 +551,9 @@ export class World {
       case 'crash':
         this.#crash(fault.node);
         return;
+      case 'restart':
+        this.#restart(fault.node);
+        return;
       case 'freeze':
         (this.nodes[fault.node] as SimNode).frozenUntilMs = fault.untilMs;
         return;
@@ -571,7 +576,8 @@ export class World {
 
   #crash(index: number): void {
     const node = this.nodes[index] as SimNode;
-    if (node.isAlive && node.doneMs === undefined && this.#isPuller(index)) this.#pending--;
+    const isWaitedFor = node.isAlive && node.doneMs === undefined && this.#isPuller(index);
+    if (isWaitedFor && !this.#comesBack(index)) this.#pending--;
     node.isAlive = false;
     for (const peer of node.links.keys()) {
       this.#heap.push(this.nowMs + this.options.latencyMs, {
@@ -581,6 +587,27 @@ export class World {
         reason: 'reset',
       });
     }
+  }
+
+  #comesBack(index: number): boolean {
+    const faults = this.options.faults ?? [];
+    return faults.some(
+      ({ kind, atMs, ...fault }) =>
+        kind === 'restart' && atMs > this.nowMs && 'node' in fault && fault.node === index,
+    );
+  }
+
+  #restart(index: number): void {
+    const node = this.nodes[index] as SimNode;
+    node.core = this.#makeCore(index);
+    node.isAlive = true;
+    node.links.clear();
+    node.openBlobs.clear();
+    node.wakeAtMs = Number.POSITIVE_INFINITY;
+    node.startMs = this.nowMs;
+    node.doneMs = undefined;
+    node.core.handleMembers(this.#members(), this.nowMs);
+    this.#start(index);
   }
 
   #cut(at: number, untilMs: number): void {
