@@ -1,12 +1,14 @@
-import type { BigIntStats } from 'node:fs';
-import { chmod, lchown, lstat, readlink, rename } from 'node:fs/promises';
+import { type BigIntStats, chmodSync, lchownSync, lstatSync } from 'node:fs';
+import { chmod, lchown, lstat, rename } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import { ErrorCode, nodeErrorCode, ShoalError } from '../base/errors.ts';
 import { lgetxattr, llistxattr, lsetxattr, lutimesNs } from '../base/posix.ts';
+import { LowerTree } from './lower-tree.ts';
 import type { UpperDirectory } from './upper-directory.ts';
 
-/** As the kernel: more symbolic links on the way to one directory are a loop. */
-const LINKS_MAX = 40;
+/** Other work of the process gets its turn after this many, some milliseconds. */
+const DIRECTORIES_PER_TURN = 256;
 const PERMISSIONS = 0o7777n;
 const SETGID = 0o2000;
 
@@ -23,9 +25,7 @@ export interface StagedTree {
 export async function placeTree(tree: StagedTree, target: UpperDirectory): Promise<void> {
   try {
     await adoptRoot(tree.directory, target.upper);
-    const real = new RealDirectories(tree.directory);
-    for (const path of tree.impliedDirectories)
-      if (await real.has(path)) await adoptDirectory(tree.directory, path, target.lowers);
+    await adoptDirectories(tree, target.lowers);
     await rename(tree.directory, target.upper);
   } catch (error) {
     throw new ShoalError(
@@ -46,16 +46,25 @@ async function adoptRoot(staged: string, upper: string): Promise<void> {
   await chmod(staged, Number(prepared.mode & PERMISSIONS));
 }
 
-async function adoptDirectory(staged: string, path: string, lowers: readonly string[]): Promise<void> {
-  for (const lower of lowers) {
-    const model = await resolveBelow(lower, path);
-    if (model === undefined) continue;
-    const stats = await lstat(model, { bigint: true });
-    // A file of that name was replaced by a directory, or a whiteout hides what is further below.
-    if (!stats.isDirectory()) break;
-    return await copyAttributes(model, stats, join(staged, path));
+async function adoptDirectories(tree: StagedTree, lowers: readonly string[]): Promise<void> {
+  const real = new RealDirectories(tree.directory);
+  const trees = lowers.map((lower) => new LowerTree(lower));
+  for (const [index, path] of tree.impliedDirectories.entries()) {
+    if (real.has(path)) adoptDirectory(join(tree.directory, path), path, trees);
+    if (index % DIRECTORIES_PER_TURN === DIRECTORIES_PER_TURN - 1) await nextTurn();
   }
-  await inheritGroup(join(staged, path));
+}
+
+/** Gives an implied directory what the nearest layer below has at its path. Synchronous: an image may have 10,000 of them. */
+function adoptDirectory(directory: string, path: string, lowers: readonly LowerTree[]): void {
+  for (const lower of lowers) {
+    const model = lower.find(path);
+    if (model === 'absent') continue;
+    if (model === 'hidden') break;
+    copyAttributes(model.path, model.stats, directory);
+    return;
+  }
+  inheritGroup(directory);
 }
 
 /**
@@ -73,31 +82,28 @@ class RealDirectories {
     this.#root = root;
   }
 
-  async has(path: string): Promise<boolean> {
+  has(path: string): boolean {
     const known = this.#known.get(path);
     if (known !== undefined) return known;
-    const isReal = (await this.has(dirname(path))) && (await isDirectory(join(this.#root, path)));
+    const isReal = this.has(dirname(path)) && isDirectory(join(this.#root, path));
     this.#known.set(path, isReal);
     return isReal;
   }
 }
 
-async function isDirectory(path: string): Promise<boolean> {
-  return await lstat(path).then(
-    (stats) => stats.isDirectory(),
-    () => false,
-  );
+function isDirectory(path: string): boolean {
+  return lstatSync(path, { throwIfNoEntry: false })?.isDirectory() ?? false;
 }
 
 /** What the kernel does for a directory made below a set-group-ID one; that bit has come to the parent only now. */
-async function inheritGroup(directory: string): Promise<void> {
-  const parent = await lstat(dirname(directory));
-  if ((parent.mode & SETGID) !== 0) await lchown(directory, (await lstat(directory)).uid, parent.gid);
+function inheritGroup(directory: string): void {
+  const parent = lstatSync(dirname(directory));
+  if ((parent.mode & SETGID) !== 0) lchownSync(directory, lstatSync(directory).uid, parent.gid);
 }
 
-async function copyAttributes(from: string, stats: BigIntStats, to: string): Promise<void> {
-  await lchown(to, Number(stats.uid), Number(stats.gid));
-  await chmod(to, Number(stats.mode & PERMISSIONS));
+function copyAttributes(from: string, stats: BigIntStats, to: string): void {
+  lchownSync(to, Number(stats.uid), Number(stats.gid));
+  chmodSync(to, Number(stats.mode & PERMISSIONS));
   for (const name of llistxattr(from)) {
     // These belong to the overlay file system itself.
     if (name.startsWith('trusted.')) continue;
@@ -105,44 +111,4 @@ async function copyAttributes(from: string, stats: BigIntStats, to: string): Pro
     if (value !== undefined) lsetxattr(to, name, value);
   }
   lutimesNs(to, stats.atimeNs, stats.mtimeNs);
-}
-
-/**
- * The path's place below `root` with symbolic links followed as if `root` were `/`; undefined when there is nothing. The layers are read-only by now,
- * so nobody changes a link between two looks at it.
- */
-export async function resolveBelow(root: string, path: string): Promise<string | undefined> {
-  const waiting = path.split('/');
-  const done: string[] = [];
-  let links = 0;
-  for (let name = waiting.shift(); name !== undefined; name = waiting.shift()) {
-    if (name === '' || name === '.') continue;
-    if (name === '..') {
-      done.pop();
-      continue;
-    }
-    const target = await linkTarget(join(root, ...done, name));
-    if (target === undefined) return undefined;
-    if (target === null) {
-      done.push(name);
-      continue;
-    }
-    links += 1;
-    if (links > LINKS_MAX) return undefined;
-    if (target.startsWith('/')) done.length = 0;
-    waiting.unshift(...target.split('/'));
-  }
-  return join(root, ...done);
-}
-
-/** Where a link points; null for anything else, undefined for nothing. */
-async function linkTarget(path: string): Promise<string | null | undefined> {
-  try {
-    return await readlink(path);
-  } catch (error) {
-    const code = nodeErrorCode(error);
-    if (code === 'EINVAL') return null;
-    if (code === 'ENOENT' || code === 'ENOTDIR') return undefined;
-    throw error;
-  }
 }

@@ -1,3 +1,4 @@
+import { open } from 'node:fs/promises';
 import { abortable } from '../base/abortable.ts';
 import type { BlobKey } from '../base/blob-key.ts';
 import { ErrorCode, isShoalError, throwIfAborted } from '../base/errors.ts';
@@ -83,10 +84,21 @@ async function openInTurn(
     const transfer = context.openTransfer(layer, index);
     const leave = (): void => context.downloads.leave();
     transfer.finished.then(leave, leave);
+    transfer.finished.then(() => flush(transfer.path)).catch(() => undefined);
     return transfer;
   } catch (error) {
     context.downloads.leave();
     throw error;
+  }
+}
+
+/** The store syncs the layer's file when it takes it over; on its way to disk by then, that costs little. */
+async function flush(path: string): Promise<void> {
+  const handle = await open(path, 'r');
+  try {
+    await handle.datasync();
+  } finally {
+    await handle.close();
   }
 }
 

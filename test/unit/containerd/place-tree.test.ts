@@ -3,7 +3,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { placeTree, resolveBelow } from '../../../shim/containerd/place-tree.ts';
+import { LowerTree } from '../../../shim/containerd/lower-tree.ts';
+import { placeTree } from '../../../shim/containerd/place-tree.ts';
 import { upperDirectoryOf } from '../../../shim/containerd/upper-directory.ts';
 
 const root = mkdtempSync(join(tmpdir(), 'shoal-place-'));
@@ -23,16 +24,22 @@ test('upperDirectoryOf() refuses what it does not know', () => {
   for (const mounts of bad) assert.throws(() => upperDirectoryOf(mounts), /Cannot use snapshot/);
 });
 
-test('resolveBelow() keeps every link below the root', async () => {
+test('LowerTree.find() keeps every link below the root and tells what hides lower layers', () => {
   const lower = join(root, 'lower');
   mkdirSync(join(lower, 'usr/lib'), { recursive: true });
+  writeFileSync(join(lower, 'file'), '');
   symlinkSync('/usr/lib', join(lower, 'lib'));
   symlinkSync('../../../../usr', join(lower, 'up'));
   symlinkSync('loop', join(lower, 'loop'));
-  assert.is(await resolveBelow(lower, 'lib'), join(lower, 'usr/lib'));
-  assert.is(await resolveBelow(lower, 'up/lib'), join(lower, 'usr/lib'));
-  assert.is(await resolveBelow(lower, 'loop/x'), undefined);
-  assert.is(await resolveBelow(lower, 'absent/x'), undefined);
+  const tree = new LowerTree(lower);
+  const place = (path: string) => {
+    const found = tree.find(path);
+    return typeof found === 'string' ? found : found.path;
+  };
+  assert.is(place('lib'), join(lower, 'usr/lib'));
+  assert.is(place('up/lib'), join(lower, 'usr/lib'));
+  assert.is(place('usr/absent/x'), 'absent');
+  for (const path of ['loop/x', 'file', 'file/x']) assert.is(place(path), 'hidden');
 });
 
 test('placeTree() takes modes of implied directories from below, and never through a link of the layer', async () => {
