@@ -298,6 +298,7 @@ export class SwarmDriver implements ChunkSource {
     }
     if (expected.chunk !== chunk || fetch.blob.chunkBytes(chunk) !== lengthBytes)
       throw protocolError('it sends another chunk than it was asked for');
+    this.#input((nowMs) => this.#node.handleChunkBegun(peer, requestId, nowMs));
     const whole = this.#pool.take();
     const request = { key: expected.key, chunk, requestId, peer, sentMs: expected.sentMs };
     return new ArrivingChunk(whole.subarray(0, lengthBytes), hash, (arrival, outcome) => {

@@ -58,6 +58,7 @@ export class ChunkFetcher {
 
   /** Gives up on requests that take too long and hedges those that take long. */
   tick(nowMs: number): void {
+    this.#giveUpSilent(nowMs);
     const { requests, limits } = this.#context;
     const isEndgame = this.#ledger.missingCount <= limits.endgameChunks;
     for (const request of [...requests.values()]) {
@@ -71,6 +72,12 @@ export class ChunkFetcher {
     }
   }
 
+  /** The first bytes of an answer came: the peer is at work. */
+  handleBegun(request: ChunkRequest, nowMs: number): void {
+    request.hasBegun = true;
+    this.#heard(request.peer, nowMs);
+  }
+
   /** Whether the chunk is new here. */
   handleStored(peer: PeerId, requestId: number, chunk: number, nowMs: number): boolean {
     const { requests, peers } = this.#context;
@@ -80,6 +87,7 @@ export class ChunkFetcher {
       this.#finish(request);
     }
     peers.succeeded(peer);
+    this.#heard(peer, nowMs);
     this.#reward(peer);
     const isNew = this.#ledger.hold(chunk, peer);
     if (isNew) this.#cancelOthers(chunk);
@@ -171,6 +179,28 @@ export class ChunkFetcher {
     if (other === undefined) return;
     request.hasHedge = true;
     this.#request(other, request.chunk, nowMs, true);
+  }
+
+  /** Peers that accept requests and send nothing; one that sends another chunk first is at work. */
+  #giveUpSilent(nowMs: number): void {
+    const { requests } = this.#context;
+    const { silenceMs } = requests;
+    if (silenceMs === Number.POSITIVE_INFINITY) return;
+    const live = [...requests.values()].filter(
+      ({ keyId, state }) => keyId === this.#blob.keyId && state === 'live',
+    );
+    const busy = new Set(live.filter(({ hasBegun }) => hasBegun).map(({ peer }) => peer));
+    const silent = live.filter(({ peer, sentMs }) => {
+      const heardMs = this.#neighbours.get(peer)?.heardMs ?? Number.NEGATIVE_INFINITY;
+      return !busy.has(peer) && nowMs - Math.max(sentMs, heardMs) >= silenceMs;
+    });
+    for (const request of silent) if (request.state === 'live') this.#timeOut(request, nowMs);
+    if (silent.length > 0) requests.noteSilence();
+  }
+
+  #heard(peer: PeerId, nowMs: number): void {
+    const neighbour = this.#neighbours.get(peer);
+    if (neighbour !== undefined) neighbour.heardMs = nowMs;
   }
 
   #timeOut(request: ChunkRequest, nowMs: number): void {

@@ -77,6 +77,8 @@ export interface SwarmLimits {
   readonly hedgeBudgetPercent: number;
   /** When no more chunks than this are missing, each may be asked of two peers. */
   readonly endgameChunks: number;
+  /** As long as no chunk has come from anybody: a request fails when its peer has sent no byte for this long, ms. */
+  readonly firstByteTimeoutMs: number;
   /** A request fails after four times the 95th percentile, within these, ms. */
   readonly requestTimeoutMinMs: number;
   readonly requestTimeoutMaxMs: number;
@@ -138,6 +140,7 @@ export const DEFAULT_LIMITS: SwarmLimits = {
   hedgeFloorMs: 250,
   hedgeBudgetPercent: 2,
   endgameChunks: 16,
+  firstByteTimeoutMs: 2_000,
   requestTimeoutMinMs: 2_000,
   requestTimeoutMaxMs: 30_000,
   answerTimeoutMs: 3_000,

@@ -14,6 +14,8 @@ export interface Neighbour {
   /** Requests that it is believed to take at once: grows with each chunk, shrinks with each `busy`. */
   window: number;
   pausedUntilMs: number;
+  /** When a chunk of it last began or ended. */
+  heardMs: number;
   /** Chunks that came from it since the last review. */
   delivered: number;
 }
@@ -182,6 +184,7 @@ export class Neighbours {
       inFlight: 0,
       window: FIRST_WINDOW,
       pausedUntilMs: 0,
+      heardMs: Number.NEGATIVE_INFINITY,
       delivered: 0,
     };
     this.#followed.set(peer, neighbour);

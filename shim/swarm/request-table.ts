@@ -16,6 +16,8 @@ export interface ChunkRequest {
   /** A second request for a chunk that is under way elsewhere. */
   readonly isHedge: boolean;
   state: 'live' | 'late';
+  /** Its chunk is on its way. */
+  hasBegun: boolean;
   hasHedge: boolean;
 }
 
@@ -39,15 +41,23 @@ export class RequestTable {
   #live = 0;
   #sent = 0;
   #hedged = 0;
+  /** How long a peer may be silent while no chunk has come from anybody yet: doubled each time that it was not enough. */
+  #silenceMs: number;
   #gapMs = Number.POSITIVE_INFINITY;
   #lastArrivalMs = Number.NEGATIVE_INFINITY;
 
   constructor(limits: SwarmLimits) {
     this.#limits = limits;
+    this.#silenceMs = limits.firstByteTimeoutMs;
   }
 
   get live(): number {
     return this.#live;
+  }
+
+  /** After this without a byte a peer counts as silent; endless once it is known how long a chunk takes. */
+  get silenceMs(): number {
+    return this.#sampleCount === 0 ? this.#silenceMs : Number.POSITIVE_INFINITY;
   }
 
   get medianMs(): number {
@@ -81,6 +91,7 @@ export class RequestTable {
       sentMs: nowMs,
       deadlineMs,
       state: 'live',
+      hasBegun: false,
       hasHedge: what.isHedge,
     };
     this.#requests.set(id, request);
@@ -107,6 +118,11 @@ export class RequestTable {
   remove(request: ChunkRequest): void {
     if (!this.#requests.delete(request.id)) return;
     if (request.state === 'live') this.#live--;
+  }
+
+  /** A silent peer may be a slow one: the next is given longer. */
+  noteSilence(): void {
+    this.#silenceMs = Math.min(FIRST_TIMEOUT_MS, 2 * this.#silenceMs);
   }
 
   /** Gives a live request up but stays ready for its answer. */

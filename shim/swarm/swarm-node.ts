@@ -136,6 +136,13 @@ export class SwarmNode {
     this.#end(nowMs, blob);
   }
 
+  /** A chunk frame began to arrive. */
+  handleChunkBegun(peer: PeerId, requestId: number, nowMs: number): void {
+    this.#begin(nowMs);
+    const request = this.#context.requests.of(peer, requestId);
+    if (request !== undefined) this.#blobs.get(request.keyId)?.fetcher.handleBegun(request, nowMs);
+  }
+
   /** A chunk frame arrived whole, was wrong, or its connection gave up on it. */
   handleChunk(arrival: ChunkArrival, nowMs: number): void {
     this.#begin(nowMs);

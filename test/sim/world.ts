@@ -64,6 +64,7 @@ type SimEvent =
   | { readonly kind: 'closed'; readonly node: number; readonly peer: number; readonly reason: string }
   | { readonly kind: 'linkEnd'; readonly node: number; readonly version: number }
   | { readonly kind: 'originEnd'; readonly version: number }
+  | { readonly kind: 'chunkBegun'; readonly upload: Upload }
   | { readonly kind: 'chunk'; readonly upload: Upload }
   | { readonly kind: 'originStart'; readonly read: OriginRead }
   | { readonly kind: 'originChunk'; readonly read: OriginRead }
@@ -237,6 +238,9 @@ export class World {
         return;
       case 'originEnd':
         this.#originLinkEnd(event.version);
+        return;
+      case 'chunkBegun':
+        this.#chunkBegun(event.upload);
         return;
       case 'chunk':
         this.#chunkArrived(event.upload);
@@ -424,6 +428,7 @@ export class World {
       sentMs: this.nowMs,
     };
     node.up.add(upload, this.#chunkBytes(action.key, action.chunk), this.nowMs);
+    this.#heap.push(this.nowMs + this.options.latencyMs, { kind: 'chunkBegun', upload });
     this.#planLink(node);
   }
 
@@ -453,6 +458,12 @@ export class World {
     const busyMs = (sizeBytes / this.options.downBytesPerSecond) * 1000;
     node.downFreeMs = Math.max(this.nowMs + latencyMs, node.downFreeMs + busyMs);
     this.#heap.push(node.downFreeMs, event);
+  }
+
+  #chunkBegun(upload: Upload): void {
+    const node = this.nodes[upload.to] as SimNode;
+    if (!node.isAlive || node.links.get(upload.from) !== upload.link || this.#isFrozen(node)) return;
+    node.core.handleChunkBegun(peerName(upload.from), upload.requestId, this.nowMs);
   }
 
   #chunkArrived(upload: Upload): void {

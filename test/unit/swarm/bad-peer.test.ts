@@ -2,7 +2,7 @@ import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import type { BlobKey } from '../../../shim/base/blob-key.ts';
 import type { Digest } from '../../../shim/base/digest.ts';
-import { CHUNK_SIZE_BYTES } from '../../../shim/swarm/limits.ts';
+import { CHUNK_SIZE_BYTES, DEFAULT_LIMITS } from '../../../shim/swarm/limits.ts';
 import type { Action, ChunkHash, PeerMessage } from '../../../shim/swarm/messages.ts';
 import { Prng } from '../../../shim/swarm/prng.ts';
 import { SwarmNode } from '../../../shim/swarm/swarm-node.ts';
@@ -184,6 +184,36 @@ test('SwarmNode: after distrust() the origin alone is read, and who gave other b
   node.handleOriginEnd(key, { firstChunk: 0, chunkCount: 4 }, { ok: true }, 301);
   assert.ok(drain(node).some((action) => action.kind === 'complete'));
   assert.is(node.snapshot().banned, 1);
+});
+
+/** A node whose only neighbour holds everything and was asked for its first chunks at 10 ms. */
+function askedOnce(): { node: SwarmNode; requests: Extract<PeerMessage, { kind: 'request' }>[] } {
+  const node = nodeWithPeers('silent:1');
+  node.join({ key, sizeBytes, held: undefined, hashes: [] }, 0);
+  const holders = [{ peer: 'silent:1', zone: 'z', complete: true }];
+  node.handleMessage('silent:1', { kind: 'directory', key, holders, leases: [], hashes: allHashes }, 1);
+  runUntil(node, 10);
+  node.handleMessage('silent:1', { kind: 'bitmap', key, held: new Uint8Array([15]), hashes: [] }, 10);
+  return { node, requests: sent(drain(node), 'request') };
+}
+
+test('SwarmNode: a peer that takes requests and sends nothing is given up soon', () => {
+  const { node, requests } = askedOnce();
+  assert.ok(requests.length > 0);
+  const actions = runUntil(node, 10 + DEFAULT_LIMITS.firstByteTimeoutMs + 200);
+  assert.equal(
+    sent(actions, 'cancel').map(({ requestId }) => requestId),
+    requests.map(({ requestId }) => requestId),
+  );
+  assert.is(node.snapshot().requestsInFlight, 0);
+});
+
+test('SwarmNode: a slow peer whose chunk is on its way is waited for', () => {
+  const { node, requests } = askedOnce();
+  node.handleChunkBegun('silent:1', requests[0]?.requestId ?? 0, 1000);
+  const actions = runUntil(node, 9000);
+  assert.is(sent(actions, 'cancel').length, 0);
+  assert.is(node.snapshot().requestsInFlight, requests.length);
 });
 
 test('SwarmNode: chunks held from before are not fetched again', () => {
