@@ -13,7 +13,10 @@ async function watch(
 ): Promise<ShoalError | undefined> {
   const aborted = Promise.withResolvers<ShoalError>();
   const end = watchForStall(watched, LIMIT_MS, 'host/app:v1', aborted.resolve);
-  const outcome = await Promise.race([aborted.promise, sleep(forMs, undefined)]);
+  const over = new AbortController();
+  const enough = sleep(forMs, undefined, { signal: over.signal }).catch(() => undefined);
+  const outcome = await Promise.race([aborted.promise, enough]);
+  over.abort();
   end();
   return outcome;
 }
