@@ -9,7 +9,7 @@ import type { Compression } from '../../../shim/base/descriptor.ts';
 import { digestOf } from '../../../shim/base/digest.ts';
 import { type ErrorCode, ShoalError } from '../../../shim/base/errors.ts';
 import { createUnpackPool } from '../../../shim/unpack/create-unpack-pool.ts';
-import type { ZstdBackend } from '../../../shim/unpack/inflate.ts';
+import { type ZstdBackend, zstdBackend } from '../../../shim/unpack/inflate.ts';
 import type { UnpackJob, UnpackRun } from '../../../shim/unpack/unpack-pool.ts';
 import { archive, type EntryFields } from './tar-builder.ts';
 
@@ -20,6 +20,8 @@ const never = new AbortController().signal;
 const pool = createUnpackPool({ workersMax: 2 });
 test.after(async () => {
   await pool.close();
+  // Layers may hold directories that forbid their owner to look into them.
+  if (!isRoot) spawnSync('chmod', ['-R', 'u+rwx', directory]);
   fs.rmSync(directory, { recursive: true });
 });
 let jobs = 0;
@@ -112,7 +114,10 @@ for (const [name, { layer, compression }] of Object.entries(layers))
     assertFiles(job.targetDirectory);
   });
 
-for (const zstd of ['zstd-napi', 'node'] as ZstdBackend[])
+const zstdBackends: ZstdBackend[] = zstdBackend() === 'zstd-napi' ? ['zstd-napi', 'node'] : ['node'];
+if (zstdBackends.length === 1) console.log('SKIP zstd-napi: it was not built, which takes a C++ compiler');
+
+for (const zstd of zstdBackends)
   test(`start() unpacks zstd with ${zstd}, one frame or many, and refuses damaged ones`, async () => {
     const own = createUnpackPool({ workersMax: 1, zstd });
     try {
