@@ -1,5 +1,5 @@
 import { Prng } from '../../shim/swarm/prng.ts';
-import type { Fault, WorldOptions } from './world.ts';
+import type { Fault, WorldOptions } from './world-options.ts';
 
 const MB = 1_000_000;
 

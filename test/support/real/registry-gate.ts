@@ -168,7 +168,10 @@ async function sendHugeManifest(gate: Gate, outgoing: ServerResponse, entry: Gat
 
 /** By GET alone, as servers do that know nothing of OAuth 2; clients try that after a POST. */
 function answerToken(tokens: TokenAuthority, incoming: IncomingMessage, outgoing: ServerResponse): void {
-  if (incoming.method !== 'GET') return answer(outgoing, 405, errorBody('UNSUPPORTED'));
+  if (incoming.method !== 'GET') {
+    answer(outgoing, 405, errorBody('UNSUPPORTED'));
+    return;
+  }
   const { searchParams } = new URL(incoming.url ?? '/', 'http://gate');
   const reply = tokens.issue(searchParams.getAll('scope'), incoming.headers.authorization, Date.now());
   if (reply.status === 200) answer(outgoing, 200, JSON.stringify(reply.body));

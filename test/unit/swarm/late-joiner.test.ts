@@ -1,7 +1,8 @@
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { DEFAULT_LIMITS } from '../../../shim/swarm/limits.ts';
-import { type Fault, World } from '../../sim/world.ts';
+import { World } from '../../sim/world.ts';
+import type { Fault } from '../../sim/world-options.ts';
 
 const MB = 1_000_000;
 const NODES = Array.from({ length: 5 }, (_, index) => index);

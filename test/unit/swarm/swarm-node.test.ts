@@ -1,7 +1,8 @@
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { measure } from '../../sim/measure.ts';
-import { type Fault, World, type WorldOptions } from '../../sim/world.ts';
+import { World } from '../../sim/world.ts';
+import type { Fault, WorldOptions } from '../../sim/world-options.ts';
 
 const MB = 1_000_000;
 const FOUR_BLOBS = [50 * MB, 50 * MB, 50 * MB, 50 * MB];
