@@ -9,6 +9,7 @@ import { dirname, join } from 'node:path';
 
 /** No optimising compilers and small heaps: a node sees tens of calls a second, and memory is what counts here. */
 const NODE_FLAGS = [
+  '--optimize-for-size',
   '--no-opt',
   '--no-maglev',
   '--no-sparkplug',
