@@ -26,6 +26,11 @@ export async function syncDirectory(directory: string): Promise<void> {
   await withFile(directory, 'r', (handle) => handle.sync());
 }
 
+/** Makes the content of a file survive a power cut. */
+export async function syncFile(path: string): Promise<void> {
+  await withFile(path, 'r', (handle) => handle.datasync());
+}
+
 async function writeAndSync(path: string, content: Uint8Array | string): Promise<void> {
   await withFile(path, 'wx', async (handle) => {
     await handle.writeFile(content);

@@ -38,6 +38,8 @@ export interface FetchHost {
   readonly throttle: RateGate;
   readonly downloads: Turnstile;
   readonly observer: TransferObserver | undefined;
+  /** Open connections to peers. */
+  readonly connections: number;
   /** The fetch has no consumer left, or failed: the next `open` starts anew. */
   retire(fetch: BlobFetch): void;
   /** Opens the blob again after `old` turned out wrong, from the origin alone. */
@@ -301,9 +303,7 @@ export class BlobFetch {
   #checkStall(): void {
     const idleMs = performance.now() - this.#lastProgressMs;
     const error = this.#originError;
-    const refused = isShoalError(error, ErrorCode.Unauthorized, ErrorCode.Forbidden, ErrorCode.NotFound);
-    if (error !== undefined && idleMs > (refused ? REFUSED_GRACE_MS : ORIGIN_FAILURE_GRACE_MS))
-      this.fail(error);
+    if (error !== undefined && idleMs > this.#graceMs(error)) this.fail(error);
     else if (idleMs > this.#host.limits.blobStallMs)
       this.fail(
         new ShoalError(
@@ -314,5 +314,12 @@ export class BlobFetch {
           },
         ),
       );
+  }
+
+  /** How long somebody else may still help. With no peer at hand, what cannot succeed later fails now. */
+  #graceMs(error: ShoalError): number {
+    if (this.#host.connections === 0 && !error.retriable) return 0;
+    const refused = isShoalError(error, ErrorCode.Unauthorized, ErrorCode.Forbidden, ErrorCode.NotFound);
+    return refused ? REFUSED_GRACE_MS : ORIGIN_FAILURE_GRACE_MS;
   }
 }

@@ -1,6 +1,6 @@
-import { open } from 'node:fs/promises';
 import { abortable } from '../base/abortable.ts';
 import type { BlobKey } from '../base/blob-key.ts';
+import { syncFile } from '../base/durable-file.ts';
 import { ErrorCode, isShoalError, throwIfAborted } from '../base/errors.ts';
 import type { Gate } from '../base/gate.ts';
 import type { Transfer } from '../peer/transfer.ts';
@@ -84,21 +84,12 @@ async function openInTurn(
     const transfer = context.openTransfer(layer, index);
     const leave = (): void => context.downloads.leave();
     transfer.finished.then(leave, leave);
-    transfer.finished.then(() => flush(transfer.path)).catch(() => undefined);
+    // The store syncs the file when it takes it over: by then little is left to write.
+    transfer.finished.then(() => syncFile(transfer.path)).catch(() => undefined);
     return transfer;
   } catch (error) {
     context.downloads.leave();
     throw error;
-  }
-}
-
-/** The store syncs the layer's file when it takes it over; on its way to disk by then, that costs little. */
-async function flush(path: string): Promise<void> {
-  const handle = await open(path, 'r');
-  try {
-    await handle.datasync();
-  } finally {
-    await handle.close();
   }
 }
 

@@ -191,6 +191,7 @@ async function placeBlob(from: string, to: string, partial: string): Promise<voi
     if (!['EXDEV', 'EPERM', 'EMLINK', 'ENOTSUP'].includes(nodeErrorCode(error) ?? '')) throw error;
     await copyFile(from, partial, constants.COPYFILE_FICLONE);
   }
+  await syncFile(partial);
   await rename(partial, to);
   // POSIX rename of two names of one inode does nothing and leaves both names.
   await rm(partial, { force: true });
