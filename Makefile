@@ -29,6 +29,11 @@ setup: $(stamp) ## Only bring what the other targets need (they do it themselves
 test: $(stamp) ## All tests; as root also those with real components. T='unit' or T='FILE...': only these; CI=1: as root a skip fails
 	@sh hack/test.sh $(T)
 
+.PHONY: fuzz
+fuzz: $(stamp) ## Hostile bytes for whatever reads them, a random seed on. SECONDS=60 (a file); SEED=N: the one that failed
+	@FUZZ_SEED=$(SEED) FUZZ_SECONDS=$(or $(SECONDS),$(if $(SEED),,60)) TIME_LIMIT_SECONDS=$$(($(or $(SECONDS),60) + 60)) \
+	  $(run) hack/run-tests.ts fuzz
+
 .PHONY: check
 check: $(stamp) ## Types, formatting, lint, import directions, sizes, leftovers, unused files and dependencies
 	@$(run) hack/check/main.ts

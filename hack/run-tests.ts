@@ -1,7 +1,7 @@
 /**
  * Runs test files, one process a file, and tells in one line each how they went.
  *
- *   run-tests.ts [unit|integration|all|FILE|GLOB]…      default: all
+ *   run-tests.ts [unit|fuzz|integration|all|FILE|GLOB]…      default: all
  *
  * uvu alone would put all files in one process, wait forever for a hung one, and call a file without tests a success.
  * Environment: `JSON=1` (one object a file and one for the sum instead of text), `CI=1` (as root, a skip in
@@ -69,8 +69,11 @@ function stop(signal: NodeJS.Signals): never {
 
 /** Test files named by sets, paths or globs, each once, in a stable order. */
 function select(selectors: readonly string[]): string[] {
+  const fuzz = ['test/fuzz/**/*.test.ts'];
   const sets: Record<string, readonly string[]> = {
-    unit: ['test/unit/**/*.test.ts', 'test/conformance/**/*.test.ts'],
+    fuzz,
+    // A few seconds of fuzzing find what a careless change breaks; \`make fuzz\` looks for the rest.
+    unit: ['test/unit/**/*.test.ts', 'test/conformance/**/*.test.ts', ...fuzz],
     integration: ['test/integration/**/*.test.ts'],
   };
   sets.all = Object.values(sets).flat();
