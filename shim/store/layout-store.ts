@@ -6,7 +6,7 @@ import { blobKeyId } from '../base/blob-key.ts';
 import type { RawDocument } from '../base/descriptor.ts';
 import { type Digest, hexOf } from '../base/digest.ts';
 import { type DirectoryLock, lockDirectory } from '../base/directory-lock.ts';
-import { TEMPORARY_SUFFIX, writeFileDurably } from '../base/durable-file.ts';
+import { syncFile, TEMPORARY_SUFFIX, writeFileDurably } from '../base/durable-file.ts';
 import { ErrorCode, nodeErrorCode, ShoalError, throwIfAborted } from '../base/errors.ts';
 import type { ImagePlan, ImageStore, ImportSession, ReadyLayer } from './image-store.ts';
 import { LayoutIndex } from './layout-index.ts';
