@@ -7,8 +7,8 @@ node := node_modules/node-linux-$(node_arch)/bin/node
 stamp := node_modules/.installed
 run := $(node) --disable-warning=ExperimentalWarning
 
-# Passed on to the programs below; `make help` tells which target takes which.
-export CI JSON CONTAINERD CASE RUNS FILESYSTEM ROUNDS
+# Variables of the command line and the environment reach the programs below by themselves, as make has it. None is
+# exported by name: programs would find it empty where it was not given.
 
 .PHONY: help
 help: ## This list
