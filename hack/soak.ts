@@ -53,7 +53,9 @@ async function main(): Promise<void> {
   const quiet = await node.sample(rounds);
   console.error(`quiet: ${describe(quiet)}`);
   const left = await node.left();
-  console.log(JSON.stringify({ case: 'soak', containerd: testedVersion, rounds, seconds, ...left, samples }));
+  console.log(
+    JSON.stringify({ case: 'soak', containerd: testedVersion, rounds, seconds, ...left, samples, quiet }),
+  );
 }
 
 async function startNode() {
