@@ -34,6 +34,7 @@ export function drawPicture(data: PictureData): string {
   const x = (seconds: number): number => LEFT + (seconds / swarmSeconds) * (WIDTH - LEFT - RIGHT);
   return [
     `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${WIDTH} ${height}" font-family="system-ui, sans-serif" font-size="12">`,
+    `<title>${escape(data.title)}</title>`,
     `<rect width="${WIDTH}" height="${height}" fill="#ffffff"/>`,
     label(LEFT, 24, data.title, { size: 16 }),
     legend(),
@@ -112,6 +113,9 @@ interface LabelStyle {
 
 function label(x: number, y: number, text: string, style: LabelStyle = {}): string {
   const { size = 12, anchor = 'start', color = COLORS.text } = style;
-  const safe = text.replaceAll('&', '&amp;').replaceAll('<', '&lt;');
-  return `<text x="${x.toFixed(1)}" y="${y.toFixed(1)}" font-size="${size}" text-anchor="${anchor}" fill="${color}">${safe}</text>`;
+  return `<text x="${x.toFixed(1)}" y="${y.toFixed(1)}" font-size="${size}" text-anchor="${anchor}" fill="${color}">${escape(text)}</text>`;
+}
+
+function escape(text: string): string {
+  return text.replaceAll('&', '&amp;').replaceAll('<', '&lt;');
 }
