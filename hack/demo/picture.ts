@@ -34,7 +34,7 @@ export function drawPicture(data: PictureData): string {
   const x = (seconds: number): number => LEFT + (seconds / swarmSeconds) * (WIDTH - LEFT - RIGHT);
   return [
     `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${WIDTH} ${height}" font-family="system-ui, sans-serif" font-size="12">`,
-    `<title>${escape(data.title)}</title>`,
+    `<title>${escapeXml(data.title)}</title>`,
     `<rect width="${WIDTH}" height="${height}" fill="#ffffff"/>`,
     label(LEFT, 24, data.title, { size: 16 }),
     legend(),
@@ -113,9 +113,9 @@ interface LabelStyle {
 
 function label(x: number, y: number, text: string, style: LabelStyle = {}): string {
   const { size = 12, anchor = 'start', color = COLORS.text } = style;
-  return `<text x="${x.toFixed(1)}" y="${y.toFixed(1)}" font-size="${size}" text-anchor="${anchor}" fill="${color}">${escape(text)}</text>`;
+  return `<text x="${x.toFixed(1)}" y="${y.toFixed(1)}" font-size="${size}" text-anchor="${anchor}" fill="${color}">${escapeXml(text)}</text>`;
 }
 
-function escape(text: string): string {
+function escapeXml(text: string): string {
   return text.replaceAll('&', '&amp;').replaceAll('<', '&lt;');
 }

@@ -12,6 +12,8 @@ import type { Turnstile } from './turnstile.ts';
 
 /** How long peers may still bring chunks after the origin refused this node for good. */
 const REFUSED_GRACE_MS = 3_000;
+/** How long the origin may give wrong answers to a node that has nobody else to ask: some retries. */
+const ALONE_GRACE_MS = 4_000;
 /** How long the origin may keep failing while no byte comes from anywhere. */
 const ORIGIN_FAILURE_GRACE_MS = 15_000;
 
@@ -316,10 +318,11 @@ export class BlobFetch {
       );
   }
 
-  /** How long somebody else may still help. With no peer at hand, what cannot succeed later fails now. */
+  /** How long somebody else may still help, or the origin itself come round. */
   #graceMs(error: ShoalError): number {
-    if (this.#host.connections === 0 && !error.retriable) return 0;
-    const refused = isShoalError(error, ErrorCode.Unauthorized, ErrorCode.Forbidden, ErrorCode.NotFound);
-    return refused ? REFUSED_GRACE_MS : ORIGIN_FAILURE_GRACE_MS;
+    const alone = this.#host.connections === 0;
+    if (isShoalError(error, ErrorCode.Unauthorized, ErrorCode.Forbidden, ErrorCode.NotFound))
+      return alone ? 0 : REFUSED_GRACE_MS;
+    return alone && !error.retriable ? ALONE_GRACE_MS : ORIGIN_FAILURE_GRACE_MS;
   }
 }
