@@ -2,6 +2,8 @@ import { mallocTrim } from '../base/posix.ts';
 
 /** Longer than unpack threads stay idle before they end, so that what they used goes back as well, ms. */
 const QUIET_MS = 15_000;
+/** V8 keeps the pages that a collection has emptied for the next one, which finds them unused, ms. */
+const AGAIN_MS = 3_000;
 /** V8 hands the backing of collected buffers to malloc in a thread of its own, shortly after, ms. */
 const SWEEP_MS = 500;
 
@@ -27,9 +29,12 @@ export class IdleTrim {
     clearTimeout(this.#timer);
   }
 
-  #collect(): void {
+  #collect(again = true): void {
     globalThis.gc?.();
-    this.#wait(SWEEP_MS, mallocTrim);
+    this.#wait(SWEEP_MS, () => {
+      mallocTrim();
+      if (again) this.#wait(AGAIN_MS, () => this.#collect(false));
+    });
   }
 
   #wait(delayMs: number, then: () => void): void {
