@@ -4,11 +4,14 @@ import type { Bitmap } from './bitmap.ts';
 import { BlobSwarm } from './blob-swarm.ts';
 import { Directory } from './directory.ts';
 import { BLOB_SIZE_MAX_BYTES, type SwarmLimits } from './limits.ts';
+import { MessageRouter } from './message-router.ts';
 import type { Action, ChunkHash, ChunkRun, HashRun, PeerId, PeerMessage } from './messages.ts';
 import type { OriginOutcome } from './origin-reader.ts';
 import { SwarmContext } from './swarm-context.ts';
+import { type SwarmSnapshot, takeSnapshot } from './swarm-snapshot.ts';
 
 export type { OriginOutcome } from './origin-reader.ts';
+export type { SwarmSnapshot } from './swarm-snapshot.ts';
 
 export interface SwarmNodeOptions {
   readonly self: PeerId;
@@ -50,29 +53,6 @@ export interface SeedOptions {
   readonly hashes: readonly HashRun[];
 }
 
-export interface BlobSnapshot {
-  readonly key: BlobKey;
-  readonly chunkCount: number;
-  readonly chunksHeld: number;
-  readonly complete: boolean;
-  readonly originOnly: boolean;
-  readonly neighbours: number;
-  readonly followers: number;
-  readonly requestsInFlight: number;
-  readonly leases: number;
-}
-
-export interface SwarmSnapshot {
-  readonly members: number;
-  readonly connected: number;
-  readonly banned: number;
-  readonly uploadsInFlight: number;
-  readonly requestsInFlight: number;
-  readonly directoryKeys: number;
-  readonly directoryLeases: number;
-  readonly blobs: readonly BlobSnapshot[];
-}
-
 /** Dials that the driver never answered are looked for this often, ms. */
 const DIAL_SWEEP_MS = 1_000;
 
@@ -83,6 +63,7 @@ const DIAL_SWEEP_MS = 1_000;
 export class SwarmNode {
   readonly #context: SwarmContext;
   readonly #directory: Directory;
+  readonly #router: MessageRouter;
   /** In the order in which they were wanted, which is the order in which they are served with requests and leases. */
   readonly #blobs = new Map<string, BlobSwarm>();
   #nowMs = Number.NEGATIVE_INFINITY;
@@ -91,6 +72,7 @@ export class SwarmNode {
   constructor(options: SwarmNodeOptions) {
     this.#context = new SwarmContext(options);
     this.#directory = new Directory(this.#context);
+    this.#router = new MessageRouter(this.#context, this.#directory, this.#blobs);
   }
 
   /** The full present membership; this node itself may be absent from it. */
@@ -132,7 +114,7 @@ export class SwarmNode {
   handleMessage(peer: PeerId, message: PeerMessage, nowMs: number): void {
     this.#begin(nowMs);
     const isHeard = this.#context.peers.isConnected(peer) && !this.#context.bans.isBanned(peer, nowMs);
-    const blob = isHeard ? this.#dispatch(peer, message, nowMs) : undefined;
+    const blob = isHeard ? this.#router.dispatch(peer, message, nowMs) : undefined;
     this.#end(nowMs, blob);
   }
 
@@ -265,35 +247,7 @@ export class SwarmNode {
   }
 
   snapshot(): SwarmSnapshot {
-    const { peers, bans, uploads, requests } = this.#context;
-    return {
-      members: peers.members.length,
-      connected: peers.connectedCount,
-      banned: bans.size,
-      uploadsInFlight: uploads.used,
-      requestsInFlight: requests.live,
-      directoryKeys: this.#directory.keyCount,
-      directoryLeases: this.#directory.leaseCount,
-      blobs: [...this.#blobs.values()].map((blob) => this.#snapshotOf(blob)),
-    };
-  }
-
-  #snapshotOf(blob: BlobSwarm): BlobSnapshot {
-    let requestsInFlight = 0;
-    for (const request of this.#context.requests.values()) {
-      if (request.keyId === blob.keyId && request.state === 'live') requestsInFlight++;
-    }
-    return {
-      key: blob.key,
-      chunkCount: blob.ledger.chunkCount,
-      chunksHeld: blob.ledger.held.count,
-      complete: blob.ledger.held.isFull,
-      originOnly: blob.isOriginOnly,
-      neighbours: blob.neighbours.size,
-      followers: blob.followers.size,
-      requestsInFlight,
-      leases: this.#context.gate.runsOf(blob.keyId).length,
-    };
+    return takeSnapshot(this.#context, this.#directory, this.#blobs.values());
   }
 
   #add(options: SeedOptions, held: Bitmap | undefined, nowMs: number): void {
@@ -316,104 +270,6 @@ export class SwarmNode {
     this.#directory.handleDisconnected(peer, nowMs);
     for (const other of this.#blobs.values()) other.dropPeer(peer, nowMs);
     this.#context.emit({ kind: 'hangUp', peer, reason: 'banned' });
-  }
-
-  /** The blob whose requests may go on, if it is only one. */
-  #dispatch(peer: PeerId, message: PeerMessage, nowMs: number): BlobSwarm | undefined {
-    switch (message.kind) {
-      case 'announce':
-        this.#directory.handleAnnounce(peer, message, nowMs);
-        return undefined;
-      case 'publish':
-        this.#directory.handlePublish(peer, message, nowMs);
-        return undefined;
-      case 'returnLease':
-        this.#directory.handleReturn(peer, message, nowMs);
-        return undefined;
-      case 'request':
-        this.#serve(peer, message, nowMs);
-        return undefined;
-      case 'cancel':
-        if (this.#context.uploads.has(peer, message.requestId)) {
-          this.#context.emit({ kind: 'cancelServe', peer, requestId: message.requestId });
-        }
-        return undefined;
-      case 'busy':
-      case 'gone':
-        return this.#handleRefusal(peer, message, nowMs);
-      default:
-        return this.#dispatchToBlob(peer, message, nowMs);
-    }
-  }
-
-  #dispatchToBlob(
-    peer: PeerId,
-    message: Extract<
-      PeerMessage,
-      { kind: 'directory' | 'depart' | 'follow' | 'refuse' | 'bitmap' | 'have' | 'unfollow' }
-    >,
-    nowMs: number,
-  ): BlobSwarm | undefined {
-    const blob = this.#blobs.get(blobKeyId(message.key));
-    if (message.kind === 'depart') this.#directory.handleDepart(peer, message.key, nowMs);
-    if (blob === undefined) {
-      if (message.kind === 'follow')
-        this.#context.send(peer, { kind: 'refuse', key: message.key, retryAfterMs: UNKNOWN_PAUSE_MS });
-      return undefined;
-    }
-    switch (message.kind) {
-      case 'directory':
-        blob.handleDirectory(peer, message, nowMs);
-        break;
-      case 'depart':
-        blob.handleDepart(peer);
-        break;
-      case 'follow':
-        blob.handleFollow(peer, message, nowMs);
-        break;
-      case 'refuse':
-        blob.handleRefuse(peer, message, nowMs);
-        break;
-      case 'bitmap':
-        blob.handleBitmap(peer, message, nowMs);
-        break;
-      case 'have':
-        blob.handleHave(peer, message, nowMs);
-        break;
-      case 'unfollow':
-        blob.followers.delete(peer);
-        break;
-      default:
-        message satisfies never;
-    }
-    return blob;
-  }
-
-  #serve(peer: PeerId, message: Extract<PeerMessage, { kind: 'request' }>, nowMs: number): void {
-    const { uploads } = this.#context;
-    const { key, chunk, requestId } = message;
-    if (uploads.has(peer, requestId)) return;
-    const blob = this.#blobs.get(blobKeyId(key));
-    if (blob === undefined || blob.isOriginOnly || !blob.ledger.held.has(chunk)) {
-      this.#context.send(peer, { kind: 'gone', requestId });
-      return;
-    }
-    const retryAfterMs = uploads.take(peer, requestId, nowMs);
-    if (retryAfterMs === undefined) this.#context.emit({ kind: 'serve', peer, requestId, key, chunk });
-    else this.#context.send(peer, { kind: 'busy', requestId, retryAfterMs });
-  }
-
-  #handleRefusal(
-    peer: PeerId,
-    message: Extract<PeerMessage, { kind: 'busy' | 'gone' }>,
-    nowMs: number,
-  ): BlobSwarm | undefined {
-    const request = this.#context.requests.of(peer, message.requestId);
-    const blob = request && this.#blobs.get(request.keyId);
-    if (request === undefined || blob === undefined) return undefined;
-    if (message.kind === 'busy') blob.fetcher.handleBusy(request, message.retryAfterMs, nowMs);
-    else blob.fetcher.handleGone(request);
-    return blob;
   }
 
   #begin(nowMs: number): void {
@@ -444,12 +300,10 @@ export class SwarmNode {
     for (let count = 0; toSelf.length > 0; count++) {
       assert(count < TO_SELF_MAX, 'a node does not talk to itself for ever');
       const message = toSelf.shift() as PeerMessage;
-      this.#dispatch(self, message, nowMs);
+      this.#router.dispatch(self, message, nowMs);
     }
   }
 }
 
-/** Who asks for a blob that this node does not have should not ask again soon, ms. */
-const UNKNOWN_PAUSE_MS = 10_000;
 /** Messages to itself per input: an announce and its answer for each blob, and some. */
 const TO_SELF_MAX = 100_000;
