@@ -321,8 +321,10 @@ export class BlobFetch {
   /** How long somebody else may still help, or the origin itself come round. */
   #graceMs(error: ShoalError): number {
     const alone = this.#host.connections === 0;
-    if (isShoalError(error, ErrorCode.Unauthorized, ErrorCode.Forbidden, ErrorCode.NotFound))
-      return alone ? 0 : REFUSED_GRACE_MS;
+    const refused = [ErrorCode.Unauthorized, ErrorCode.Forbidden, ErrorCode.NotFound].some(
+      (code) => code === error.code,
+    );
+    if (refused) return alone ? 0 : REFUSED_GRACE_MS;
     return alone && !error.retriable ? ALONE_GRACE_MS : ORIGIN_FAILURE_GRACE_MS;
   }
 }
