@@ -1,19 +1,21 @@
 import { unreachable } from '../base/assert.ts';
 import { type BlobKey, blobKeyId } from '../base/blob-key.ts';
-import { ErrorCode, ShoalError } from '../base/errors.ts';
+import { ErrorCode, type ShoalError } from '../base/errors.ts';
 import { type CachedBlob, ChunkState } from '../cache/cached-blob.ts';
 import type { DiskCache } from '../cache/disk-cache.ts';
 import { Bitmap } from '../swarm/bitmap.ts';
-import type { Action, ChunkRun, HashRun, PeerId } from '../swarm/messages.ts';
+import type { Action, ChunkRun, PeerId } from '../swarm/messages.ts';
 import type { OriginOutcome, SwarmNode, SwarmSnapshot } from '../swarm/swarm-node.ts';
 import { type ArrivalOutcome, ArrivingChunk } from './arriving-chunk.ts';
 import type { BlobFetch, ChunkSource } from './blob-fetch.ts';
 import { protocolError } from './byte-codec.ts';
+import { hashRunsOf } from './cached-hash-runs.ts';
 import { ChunkBufferPool } from './chunk-buffer-pool.ts';
 import { ChunkServer } from './chunk-server.ts';
 import type { ChunkTarget } from './frame-reader.ts';
+import { GrantedReads } from './granted-reads.ts';
 import type { MembershipSource } from './membership.ts';
-import { isOriginFatal, type OriginReads } from './origin-reads.ts';
+import type { OriginReads } from './origin-reads.ts';
 import { unavailable } from './peer-connection.ts';
 import { PeerLinks, type PeerLinksOptions } from './peer-links.ts';
 import type { RateGate } from './rate-gate.ts';
@@ -52,7 +54,7 @@ export class SwarmDriver implements ChunkSource {
   readonly #fetches = new Map<string, BlobFetch>();
   /** Writes and origin reads of a fetch that have not ended. */
   readonly #work = new Map<BlobFetch, Set<Promise<void>>>();
-  readonly #originRuns = new Map<string, AbortController>();
+  readonly #granted: GrantedReads;
   /** Blobs whose next fetch continues in the core what the distrusted one left. */
   readonly #distrusted = new Set<string>();
   readonly #stopWatchingCache: () => void;
@@ -88,6 +90,9 @@ export class SwarmDriver implements ChunkSource {
       links: this.#links,
       pool: this.#pool,
     });
+    this.#granted = new GrantedReads(options.reads, (key, chunk, hash) =>
+      this.#input((nowMs) => this.#node.handleOriginChunk(key, chunk, hash, nowMs)),
+    );
     this.#stopWatchingCache = this.#cache.onDrop((key) => this.#onDropped(key));
   }
 
@@ -114,7 +119,7 @@ export class SwarmDriver implements ChunkSource {
     this.#options.members.close();
     this.#stopWatchingCache();
     clearTimeout(this.#timer);
-    for (const run of this.#originRuns.values()) run.abort();
+    this.#granted.close();
     await this.#links.close();
   }
 
@@ -217,7 +222,7 @@ export class SwarmDriver implements ChunkSource {
         void this.#readOrigin(action.key, action.run);
         return;
       case 'cancelOrigin':
-        this.#originRuns.get(runId(action.key, action.run))?.abort();
+        this.#granted.cancel(action.key, action.run);
         return;
       case 'serve':
         void this.#serve(action);
@@ -242,44 +247,16 @@ export class SwarmDriver implements ChunkSource {
 
   async #readOrigin(key: BlobKey, run: ChunkRun): Promise<void> {
     const fetch = this.#fetches.get(blobKeyId(key));
-    const abort = new AbortController();
-    const id = runId(key, run);
-    this.#originRuns.set(id, abort);
-    const reading = this.#readRun(fetch, run, abort.signal);
-    const work = fetch && this.#work.get(fetch);
-    const settled = reading.then(() => undefined);
-    work?.add(settled);
-    const outcome = await reading;
-    work?.delete(settled);
-    if (this.#originRuns.get(id) === abort) this.#originRuns.delete(id);
+    let outcome: OriginOutcome = { ok: false, fatal: false, code: ErrorCode.Cancelled };
+    if (fetch !== undefined) {
+      const work = this.#work.get(fetch);
+      const reading = this.#granted.read(fetch, run);
+      const settled = reading.then(() => undefined);
+      work?.add(settled);
+      outcome = await reading;
+      work?.delete(settled);
+    }
     this.#input((nowMs) => this.#node.handleOriginEnd(key, run, outcome, nowMs));
-  }
-
-  /** Never rejects: what goes wrong is the core's to answer, or the end of the fetch. */
-  async #readRun(fetch: BlobFetch | undefined, run: ChunkRun, signal: AbortSignal): Promise<OriginOutcome> {
-    if (fetch === undefined) return { ok: false, fatal: false, code: ErrorCode.Cancelled };
-    try {
-      const both = AbortSignal.any([fetch.signal, signal]);
-      await this.#options.reads.read(fetch, run, both, (chunk, hash) => {
-        fetch.chunkStored(chunk, 'origin');
-        this.#input((nowMs) => this.#node.handleOriginChunk(fetch.key, chunk, hash, nowMs));
-      });
-      return { ok: true };
-    } catch (error) {
-      return this.#originOutcome(fetch, signal, error);
-    }
-  }
-
-  #originOutcome(fetch: BlobFetch, signal: AbortSignal, error: unknown): OriginOutcome {
-    if (fetch.signal.aborted || signal.aborted) return { ok: false, fatal: false, code: ErrorCode.Cancelled };
-    if (!(error instanceof ShoalError) || error.code === ErrorCode.CacheUnavailable) {
-      fetch.fail(error);
-      return { ok: false, fatal: true, code: ErrorCode.CacheUnavailable };
-    }
-    fetch.noteOriginError(error);
-    const fatal = isOriginFatal(error);
-    const retryAfterMs = error.retryAfterMs;
-    return { ok: false, fatal, code: error.code, ...(retryAfterMs !== undefined && { retryAfterMs }) };
   }
 
   async #serve(action: Extract<Action, { kind: 'serve' }>): Promise<void> {
@@ -371,21 +348,4 @@ export class SwarmDriver implements ChunkSource {
       latencyUs: elapsedUs(startedMs),
     });
   }
-}
-
-function runId(key: BlobKey, run: ChunkRun): string {
-  return `${blobKeyId(key)}#${run.firstChunk}+${run.chunkCount}`;
-}
-
-/** Hashes of the chosen chunks, consecutive ones together. */
-function hashRunsOf(blob: CachedBlob, isChosen: (chunk: number) => boolean): HashRun[] {
-  const runs: { firstChunk: number; hashes: Uint8Array[] }[] = [];
-  for (let chunk = 0; chunk < blob.chunkCount; chunk++) {
-    const hash = isChosen(chunk) ? blob.hashOf(chunk) : undefined;
-    if (hash === undefined) continue;
-    const last = runs.at(-1);
-    if (last !== undefined && last.firstChunk + last.hashes.length === chunk) last.hashes.push(hash);
-    else runs.push({ firstChunk: chunk, hashes: [hash] });
-  }
-  return runs;
 }
