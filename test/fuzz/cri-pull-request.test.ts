@@ -89,7 +89,18 @@ test('what was written is read, and damaged bytes give a request or Unsupported'
     } catch (error) {
       expectOurs(error, (found) => isShoalError(found, ErrorCode.Unsupported));
     }
-  });
+  }, 0.8);
+});
+
+test('a request that ends inside its last field is refused', async () => {
+  await repeat((random) => {
+    const whole = writeField(1, writeField(1, Buffer.from(text(random))));
+    const part = whole.subarray(0, 1 + random(whole.length - 1));
+    assert.throws(
+      () => decodePullImageRequest(part),
+      (error: unknown) => isShoalError(error, ErrorCode.Unsupported),
+    );
+  }, 0.2);
 });
 
 test.run();

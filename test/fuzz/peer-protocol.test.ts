@@ -14,6 +14,7 @@ import { damage, expectOurs, pick, type Random, repeat } from '../support/fuzz.t
 const test = suite('peer protocol fuzz');
 const U32 = 2 ** 32;
 const CHUNK_INDEX_MAX = 524_287;
+const REFUSED = 'refused:';
 
 /** Any message that a peer may send; lists are short, for damage makes them long. */
 function randomMessage(random: Random): PeerMessage {
@@ -110,7 +111,7 @@ function read(pieces: readonly Buffer[]): string[] {
     for (const piece of pieces) reader.feed(piece);
   } catch (error) {
     expectOurs(error, (found) => isShoalError(found, ErrorCode.PeerProtocol));
-    reading.seen.push(String(error));
+    reading.seen.push(`${REFUSED} ${String(error)}`);
   }
   return reading.seen;
 }
@@ -127,7 +128,12 @@ function cut(stream: Buffer, random: Random): Buffer[] {
 
 test('a damaged stream is refused as the fault of its sender, wherever it is cut', async () => {
   await repeat((random) => {
-    const stream = damage(randomStream(random), random);
+    const whole = randomStream(random);
+    assert.equal(
+      read([whole]).filter((event) => event.startsWith(REFUSED)),
+      [],
+    );
+    const stream = damage(whole, random);
     assert.equal(read(cut(stream, random)), read([stream]));
   }, 0.5);
 });
