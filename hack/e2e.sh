@@ -6,6 +6,6 @@ cd "$(dirname "$0")/.." || exit 1
 
 CONTAINERD=${CONTAINERD:-2.1}
 export CONTAINERD
-[ "$#" -gt 0 ] || set -- integration
+[ "$#" -gt 0 ] || set -- integration e2e
 node=node_modules/node-linux-$(uname -m | sed 's/^x86_64$/x64/; s/^aarch64$/arm64/')/bin/node
 exec sh hack/with-components.sh kubelet -- "$node" --disable-warning=ExperimentalWarning hack/run-tests.ts "$@"

@@ -1,7 +1,7 @@
 /**
  * Runs test files, one process a file, and tells in one line each how they went.
  *
- *   run-tests.ts [unit|fuzz|integration|all|FILE|GLOB]…      default: all
+ *   run-tests.ts [unit|fuzz|integration|e2e|all|FILE|GLOB]…      default: all
  *
  * uvu alone would put all files in one process, wait forever for a hung one, and call a file without tests a success.
  * Environment: `JSON=1` (one object a file and one for the sum instead of text), `CI=1` (as root, a skip in
@@ -77,6 +77,8 @@ function select(selectors: readonly string[]): string[] {
     integration: ['test/integration/**/*.test.ts'],
   };
   sets.all = Object.values(sets).flat();
+  // With components that take minutes to build.
+  sets.e2e = ['test/e2e/**/*.test.ts'];
   const patterns = selectors.flatMap((selector) => sets[selector] ?? [selector]);
   const found = patterns.flatMap((pattern) =>
     globSync(pattern, { cwd: repository }).map((file) => resolve(repository, file)),
@@ -85,7 +87,7 @@ function select(selectors: readonly string[]): string[] {
 }
 
 function isIntegration(file: string): boolean {
-  return relative(repository, file).startsWith('test/integration/');
+  return /^test\/(?:integration|e2e)\//.test(relative(repository, file));
 }
 
 async function runAll(files: readonly string[], concurrency: number): Promise<FileResult[]> {
