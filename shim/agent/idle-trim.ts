@@ -1,3 +1,4 @@
+import { dropCodePages } from '../base/code-pages.ts';
 import { mallocTrim } from '../base/posix.ts';
 
 /** Longer than unpack threads stay idle before they end, so that what they used goes back as well, ms. */
@@ -33,6 +34,7 @@ export class IdleTrim {
     globalThis.gc?.();
     this.#wait(SWEEP_MS, () => {
       mallocTrim();
+      dropCodePages();
       if (again) this.#wait(AGAIN_MS, () => this.#collect(false));
     });
   }

@@ -125,6 +125,12 @@ export function mallocTrim(): void {
   calls().malloc_trim(0);
 }
 
+/** Unmaps the pages of a mapping; what they hold comes back from the file behind it when it is touched (madvise(2)). */
+export function forgetPages(address: bigint, lengthBytes: number): void {
+  check('madvise', calls().madvise(address, lengthBytes, MADV_DONTNEED));
+}
+
+const MADV_DONTNEED = 4;
 const AT_FDCWD = -100;
 const AT_SYMLINK_NOFOLLOW = 0x100;
 
@@ -143,6 +149,7 @@ const SIGNATURES = {
     'int64_t copy_file_range(int from, void *fromOffset, int to, void *toOffset, size_t length, uint flags)',
   prctl: 'int prctl(int option, ulong argument2, ulong argument3, ulong argument4, ulong argument5)',
   malloc_trim: 'int malloc_trim(size_t pad)',
+  madvise: 'int madvise(void *address, size_t length, int advice)',
 } as const;
 
 type Calls = Record<keyof typeof SIGNATURES, (...values: readonly unknown[]) => number>;
