@@ -62,11 +62,19 @@ soak: $(stamp) ## Pull and remove through front and agent, round after round (ro
 bench-pull: $(stamp) ## Shoal's pull against containerd's own (root). CONTAINERD=1.7|2.1|2.4; RUNS=5; CASE=NAME; FILESYSTEM=ext4,tmpfs
 	@$(with_components) -- $(run) hack/bench/pull.ts
 
+.PHONY: bench-peer
+bench-peer: $(stamp) ## Chunks from four peers to one, against a bare receiver. JSON lines
+	@$(run) hack/bench/peer.ts
+
+.PHONY: bench-unpack
+bench-unpack: $(stamp) ## Unpacking of local layers against gzip into tar. CASE=NAME; RUNS=3; FILESYSTEM=tmpfs|ext4
+	@$(run) hack/bench/unpack.ts
+
 bench-%: hack/bench/%.ts $(stamp)
 	@$(run) $<
 
 .PHONY: sim
-sim: $(stamp) ## The swarm, simulated. SEED=1; NODES=1000; SIZE_MB=1000; JSON=1
+sim: $(stamp) ## The swarm, simulated: the core that the agent runs. SEED=1; NODES=100; SIZE_MB=500; JSON=1
 	@$(run) test/sim/main.ts $(foreach option,seed=$(SEED) nodes=$(NODES) size-mb=$(SIZE_MB),\
 	  $(if $(filter-out %=,$(option)),--$(option))) $(if $(filter 1,$(JSON)),--json)
 

@@ -4,8 +4,8 @@ import { World } from './world.ts';
 
 const { values } = parseArgs({
   options: {
-    nodes: { type: 'string', default: '1000' },
-    'size-mb': { type: 'string', default: '1000' },
+    nodes: { type: 'string', default: '100' },
+    'size-mb': { type: 'string', default: '500' },
     blobs: { type: 'string', default: '1' },
     seed: { type: 'string', default: '1' },
     'link-mb': { type: 'string', default: '125' },
