@@ -1,6 +1,6 @@
 // time limit: 120 s
 import { createHash } from 'node:crypto';
-import { createWriteStream, mkdirSync, mkdtempSync, rmSync, statSync } from 'node:fs';
+import { createWriteStream, mkdirSync, mkdtempSync, rmSync, statfsSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Readable, Transform } from 'node:stream';
@@ -20,7 +20,7 @@ const END_OF_ARCHIVE_BYTES = 1024;
 const RSS_BYTES_MAX = 400_000_000;
 
 test(`unpacking ${ENTRIES} entries takes bounded memory`, async () => {
-  const root = mkdtempSync(join(tmpdir(), 'shoal-many-'));
+  const root = mkdtempSync(join(diskInMemory() ?? tmpdir(), 'shoal-many-'));
   const pool = createUnpackPool({ workersMax: 1 });
   let rssBytes = 0;
   const timer = setInterval(() => {
@@ -41,6 +41,15 @@ test(`unpacking ${ENTRIES} entries takes bounded memory`, async () => {
 });
 
 test.run();
+
+/** The test is about memory of this process, not about how a disk takes many files; and a tmpfs counts inodes, too. */
+function diskInMemory(): string | undefined {
+  try {
+    return statfsSync('/dev/shm').ffree > 2 * ENTRIES ? '/dev/shm' : undefined;
+  } catch {
+    return undefined;
+  }
+}
 
 async function writeLayer(root: string) {
   const [diff, blob] = [createHash('sha256'), createHash('sha256')];
