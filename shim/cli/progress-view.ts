@@ -8,7 +8,7 @@ export interface ProgressView {
   close(): void;
 }
 
-const BAR_FORMAT = '{name}  {bar}  {done} / {total}  {note}';
+const BAR_FORMAT = '{name}  {bar}  {done} / {size}  {note}';
 const PLAIN_INTERVAL_MS = 2000;
 
 /** Bars on a terminal, a line now and then elsewhere. */
@@ -67,7 +67,7 @@ function barPayload(layer: LayerProgress): Record<string, string> {
   return {
     name: shortDigest(layer.digest),
     done: formatBytes(shownBytes(layer)).padStart(8),
-    total: formatBytes(layer.sizeBytes).padStart(8),
+    size: formatBytes(layer.sizeBytes).padStart(8),
     note: noteOf(layer),
   };
 }
