@@ -1,6 +1,7 @@
 // Feeds damaged tars and damaged compressed streams to the unpacker. Whatever they hold, it either unpacks or gives one of
 // its own errors, and nothing outside the target changes. A failure prints the seed that repeats it:
 //   FUZZ_SEED=n FUZZ_SECONDS=n node test/fuzz/unpack.test.ts
+import { spawnSync } from 'node:child_process';
 import * as fs from 'node:fs';
 import * as os from 'node:os';
 import * as path from 'node:path';
@@ -25,7 +26,13 @@ const root = path.join(directory, 'root');
 const corpus = [...ordinaryLayers(), ...refusedLayers()]
   .map(({ tar }) => tar)
   .filter((tar) => tar.length < 100_000);
-test.after(() => fs.rmSync(directory, { recursive: true }));
+test.after(() => removeTree(directory));
+
+/** Without root, directories that a layer closed to their owner have to be opened first. */
+function removeTree(tree: string): void {
+  if (process.getuid?.() !== 0) spawnSync('chmod', ['-R', 'u+rwx', tree]);
+  fs.rmSync(tree, { recursive: true, force: true });
+}
 
 /** Names that meet each other, and the outside, through links. */
 function randomEntry(random: Random): EntryFields {
@@ -81,7 +88,7 @@ async function unpackOne(tar: Buffer, mode: 'overlay' | 'merge'): Promise<void> 
     assert.ok(isOurs, error instanceof Error ? error.stack : String(error));
   } finally {
     fs.chmodSync(root, 0o700);
-    fs.rmSync(root, { recursive: true });
+    removeTree(root);
   }
 }
 

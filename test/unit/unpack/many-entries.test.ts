@@ -81,7 +81,7 @@ function* tarChunks(): Generator<Buffer> {
     const directory = `d${first}/`;
     const count = Math.min(ENTRIES_PER_DIRECTORY, ENTRIES - first);
     const files = Array.from({ length: count }, (_, index) => ({ name: `${directory}f${index}` }));
-    const tar = archive({ name: directory, type: '5' }, ...files);
+    const tar = archive({ name: directory, type: '5', mode: 0o755 }, ...files);
     yield tar.subarray(0, tar.length - END_OF_ARCHIVE_BYTES);
   }
   yield Buffer.alloc(END_OF_ARCHIVE_BYTES);
