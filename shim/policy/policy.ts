@@ -1,3 +1,5 @@
+import { matchesGlob } from '../base/glob.ts';
+
 /** What the operator wants accelerated on this node. */
 export interface PolicySettings {
   /**
@@ -136,20 +138,5 @@ function findExclusion(input: PolicyInput, settings: PolicySettings): PolicyReas
 }
 
 function matchesAny(patterns: readonly string[], name: string): boolean {
-  return patterns.some((pattern) => matches(pattern, name));
-}
-
-/** Glob match in linear steps per star: no regular expression, so no pattern can make it slow. */
-function matches(pattern: string, name: string): boolean {
-  const [head = '', ...rest] = pattern.split('*');
-  if (rest.length === 0) return pattern === name;
-  if (!name.startsWith(head)) return false;
-  const tail = rest.pop() ?? '';
-  let from = head.length;
-  for (const part of rest) {
-    const at = name.indexOf(part, from);
-    if (at < 0) return false;
-    from = at + part.length;
-  }
-  return name.length - tail.length >= from && name.endsWith(tail);
+  return patterns.some((pattern) => matchesGlob(pattern, name));
 }
