@@ -54,6 +54,10 @@ demo: ## Four nodes pull one image from each other. CONTAINERD=1: real container
 e2e: $(stamp) ## The suites with real containerd and kubelet (root). CONTAINERD=1.7|2.1|2.4 (default 2.1); T='FILE...'; CI=1: a skip fails
 	@CONTAINERD=$(or $(CONTAINERD),2.1) sh hack/e2e.sh $(T)
 
+.PHONY: e2e-kubernetes
+e2e-kubernetes: $(stamp) ## A real cluster of three nodes, and all that needs a real API server (root). CONTAINERD=1.7|2.1|2.4; T='FILE...'
+	@CONTAINERD=$(or $(CONTAINERD),2.1) sh hack/e2e-kubernetes.sh $(T)
+
 .PHONY: soak
 soak: $(stamp) ## Pull and remove through front and agent, round after round (root): memory, files, threads. ROUNDS=50; CONTAINERD=1.7|2.1|2.4
 	@$(with_components) -- $(run) hack/soak.ts

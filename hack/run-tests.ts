@@ -1,7 +1,7 @@
 /**
  * Runs test files, one process a file, and tells in one line each how they went.
  *
- *   run-tests.ts [unit|fuzz|integration|e2e|all|FILE|GLOB]…      default: all
+ *   run-tests.ts [unit|fuzz|integration|e2e|kubernetes|all|FILE|GLOB]…      default: all
  *
  * uvu alone would put all files in one process, wait forever for a hung one, and call a file without tests a success.
  * Environment: `JSON=1` (one object a file and one for the sum instead of text), `CI=1` (as root, a skip in
@@ -78,7 +78,9 @@ function select(selectors: readonly string[]): string[] {
   };
   sets.all = Object.values(sets).flat();
   // With components that take minutes to build.
-  sets.e2e = ['test/e2e/**/*.test.ts'];
+  sets.e2e = ['test/e2e/!(kubernetes*).test.ts'];
+  // The cluster has a time of its own and much to tell: hack/e2e-kubernetes.sh runs it by itself.
+  sets.kubernetes = ['test/e2e/kubernetes-!(cluster).test.ts'];
   const patterns = selectors.flatMap((selector) => sets[selector] ?? [selector]);
   const found = patterns.flatMap((pattern) =>
     globSync(pattern, { cwd: repository }).map((file) => resolve(repository, file)),

@@ -11,6 +11,12 @@ runc_version='1.1.5+ds1-1+deb12u1'
 busybox_suite=bookworm
 busybox_version='1:1.35.0-4+deb12u1'
 
+etcd_suite=bookworm
+etcd_version='3.4.23-4'
+
+cni_plugins_suite=bookworm
+cni_plugins_version='1.1.1+ds1-3'
+
 containerd_1_7_suite=trixie
 containerd_1_7_version='1.7.24~ds1-6+deb13u1'
 
@@ -18,4 +24,4 @@ containerd_2_1_suite=sid # sid moves: when this version is gone, the one served 
 containerd_2_1_version='2.1.9+ds1-5'
 
 containerd_2_4_version=v2.4.2 # Go module
-kubelet_version=v1.36.3       # Go module; must agree with kubelet/go.mod
+kubernetes_version=v1.36.3    # Go module; must agree with kubernetes/go.mod. kubelet is of it too.

@@ -11,7 +11,10 @@ export type ComponentName =
   | 'containerd-2.1'
   | 'containerd-2.4'
   | 'crictl-go'
-  | 'kubelet';
+  | 'kubelet'
+  | 'kubernetes'
+  | 'etcd'
+  | 'cni-plugins';
 
 type Lookup = { readonly directory: string } | { readonly missing: string };
 
