@@ -7,11 +7,12 @@ import { BlobStore } from './blob-store.ts';
 import { ContainerdClient } from './containerd-client.ts';
 import { ContainerdSession } from './import-session.ts';
 import { Lease } from './lease.ts';
+import { Leftovers } from './leftovers.ts';
 import { Owner } from './owner.ts';
 import { findPresentLayers } from './present-layers.ts';
 import { type ContainerdSetup, probeContainerd, type Snapshotter } from './probe.ts';
 import { SnapshotStore } from './snapshot-store.ts';
-import { type Swept, sweep } from './sweep.ts';
+import { type SweepPlaces, type Swept, sweep, sweepSessions } from './sweep.ts';
 
 /** The only snapshotter whose directories we write to ourselves. */
 const DIRECT_SNAPSHOTTER = 'overlayfs';
@@ -19,6 +20,8 @@ const DIRECT_SNAPSHOTTER = 'overlayfs';
 const STAGING = 'shoal-staging';
 /** containerd may be restarted with other settings at any time; asking again takes a few milliseconds. */
 const SETUP_AGE_MAX_MS = 30_000;
+/** Taking back a lease must not keep the pull's failure from its caller for long. */
+const LEASE_DELETE_TIMEOUT_MS = 10_000;
 /** Where containerd looks for image verifiers unless told otherwise. */
 const VERIFIER_DIRECTORY = '/opt/containerd/image-verifier/bin';
 
@@ -63,6 +66,7 @@ export class ContainerdStore implements ImageStore {
   readonly #owner: Owner;
   readonly #sessions = new Set<ContainerdSession>();
   readonly #removals = new Set<Promise<void>>();
+  readonly #leftovers: Leftovers;
   #setup: ContainerdSetup;
   #setupAtMs = performance.now();
   #opened = 0;
@@ -79,6 +83,9 @@ export class ContainerdStore implements ImageStore {
     this.#setup = setup;
     this.stagingRoot = stagingRoot;
     this.#owner = owner;
+    this.#leftovers = new Leftovers(owner.id, async (isOver, signal) =>
+      sweepSessions(await this.#places(signal), isOver, signal),
+    );
   }
 
   /** How containerd is set up, asked anew when the last answer is old. @throws StoreUnavailable */
@@ -98,42 +105,45 @@ export class ContainerdStore implements ImageStore {
     const snapshotter = this.#snapshotter(setup, plan);
     this.#opened += 1;
     const name = `shoal-${this.#owner.id}-${this.#opened}`;
-    const lease = await Lease.create(
-      { client: this.#client, name, owner: this.#owner.id },
-      Date.now(),
-      signal,
-    );
+    this.#leftovers.begin(name);
+    const lease = new Lease({ client: this.#client, name, owner: this.#owner.id });
     try {
+      await lease.current(Date.now(), signal);
       return await this.#openUnder(lease, name, { setup, snapshotter, plan }, signal);
     } catch (error) {
-      // Should this fail as well, the lease expires.
-      await lease.delete(AbortSignal.timeout(SETUP_AGE_MAX_MS)).catch(() => undefined);
+      const deleted = lease.delete(AbortSignal.timeout(LEASE_DELETE_TIMEOUT_MS));
+      const clean = await deleted.then(
+        () => true,
+        () => false,
+      );
+      this.#leftovers.end(name, clean);
       throw error;
     }
   }
 
   /** Removes what dead processes of ours left in containerd and on disk. Called at start; touches nothing of live ones. */
   async sweep(signal: AbortSignal): Promise<Swept> {
-    const setup = await this.setup(signal);
-    const snapshotters = setup.snapshotters.filter(({ name }) => name === DIRECT_SNAPSHOTTER);
-    return await sweep(
-      {
-        client: this.#client,
-        blobs: new BlobStore(this.#client, setup.contentRoot),
-        snapshots: snapshotters.map(({ name }) => new SnapshotStore(this.#client, name)),
-        stagingRoot: this.stagingRoot,
-      },
-      Date.now(),
-      signal,
-    );
+    return await sweep(await this.#places(signal), Date.now(), signal);
   }
 
   /** Aborts what is open and waits for everything to be removed. */
   async close(): Promise<void> {
     await Promise.all([...this.#sessions].map((session) => session.abort()));
     await Promise.all(this.#removals);
+    await this.#leftovers.close();
     await this.#owner.release();
     this.#client.close();
+  }
+
+  async #places(signal: AbortSignal): Promise<SweepPlaces> {
+    const setup = await this.setup(signal);
+    const snapshotters = setup.snapshotters.filter(({ name }) => name === DIRECT_SNAPSHOTTER);
+    return {
+      client: this.#client,
+      blobs: new BlobStore(this.#client, setup.contentRoot),
+      snapshots: snapshotters.map(({ name }) => new SnapshotStore(this.#client, name)),
+      stagingRoot: this.stagingRoot,
+    };
   }
 
   async #openUnder(
@@ -163,6 +173,7 @@ export class ContainerdStore implements ImageStore {
       keepLayers,
       nowMs,
       onEnd: (ended) => this.#ended(ended),
+      onReleased: (clean) => this.#leftovers.end(name, clean),
     });
     this.#sessions.add(session);
     return session;

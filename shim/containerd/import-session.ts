@@ -41,6 +41,8 @@ export interface SessionParts {
   readonly keepLayers: boolean;
   /** Told once, when the session's staging directory is of no use any more. */
   readonly onEnd: (session: ContainerdSession) => void;
+  /** Told once, at the very end. Not `clean`: something may be left in containerd, which could not be asked to remove it. */
+  readonly onReleased: (clean: boolean) => void;
   readonly nowMs: () => number;
 }
 
@@ -111,6 +113,7 @@ export class ContainerdSession implements ImportSession {
       }
       this.#state = 'finished';
       this.#end();
+      if (this.finishedBy === 'shoal') this.#parts.onReleased(true);
       return plan.config.descriptor.digest;
     });
   }
@@ -136,9 +139,14 @@ export class ContainerdSession implements ImportSession {
       this.#end();
     } else if (this.finishedBy === 'shoal') return;
     const signal = AbortSignal.timeout(ABORT_TIMEOUT_MS);
-    // What cannot be taken back now stays under the lease until the sweep or its expiry.
-    if (wasOpen) await this.#takeBack(signal).catch(() => undefined);
-    await this.#parts.lease.delete(signal).catch(() => undefined);
+    const takenBack = wasOpen ? this.#takeBack(signal) : Promise.resolve();
+    const clean = await takenBack
+      .then(() => this.#parts.lease.delete(signal))
+      .then(
+        () => true,
+        () => false,
+      );
+    this.#parts.onReleased(clean);
   }
 
   async #takeBack(signal: AbortSignal): Promise<void> {

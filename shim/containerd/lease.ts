@@ -23,20 +23,14 @@ export class Lease {
   readonly #options: LeaseOptions;
   /** Oldest first; all are kept until the end, so that nothing is lost between two of them. */
   readonly #ids: string[] = [];
-  #createdAtMs = 0;
+  #createdAtMs = Number.NEGATIVE_INFINITY;
   #renewing: Promise<void> | undefined;
 
-  private constructor(options: LeaseOptions) {
+  constructor(options: LeaseOptions) {
     this.#options = options;
   }
 
-  static async create(options: LeaseOptions, nowMs: number, signal: AbortSignal): Promise<Lease> {
-    const lease = new Lease(options);
-    await lease.#add(nowMs, signal);
-    return lease;
-  }
-
-  /** The lease to name in a call that starts now; takes a further one first when this one has grown old. */
+  /** The lease to name in a call that starts now; takes one first when there is none or it has grown old. */
   async current(nowMs: number, signal: AbortSignal): Promise<string> {
     if (nowMs - this.#createdAtMs > RENEW_AFTER_MS) {
       this.#renewing ??= this.#renew(nowMs, signal).finally(() => {

@@ -8,6 +8,7 @@ import { flock, LockOperation } from '../base/posix.ts';
 const LOCK_SUFFIX = '.lock';
 /** `L`: a lock file tells whether the process lives. `X`: nothing does, so its leases have to run out. */
 const OWNER_PATTERN = /shoal-([LX][0-9a-f]{16})-/;
+const SESSION_PATTERN = /shoal-[LX][0-9a-f]{16}-\d+/;
 
 /**
  * One process that imports, as it is named in leases, ingests, snapshots and staging directories. It holds an exclusive lock
@@ -49,6 +50,11 @@ export class Owner {
 /** The owner named in a reference, key or lease ID, if it is one of ours. */
 export function ownerOf(name: string): string | undefined {
   return OWNER_PATTERN.exec(name)?.[1];
+}
+
+/** The session `shoal-<owner>-<number>` named in a reference, key or lease ID, if it is one of ours. */
+export function sessionOf(name: string): string | undefined {
+  return SESSION_PATTERN.exec(name)?.[0];
 }
 
 /** Whether an owner's process has ended. `undefined`: nobody can tell. */

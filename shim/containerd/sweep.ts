@@ -28,28 +28,54 @@ export interface Swept {
  * must have run out.
  */
 export async function sweep(places: SweepPlaces, nowMs: number, signal: AbortSignal): Promise<Swept> {
-  const { client, blobs, stagingRoot } = places;
-  const isGone = deadOwners(stagingRoot);
+  const isGone = deadOwners(places.stagingRoot);
   const leases = await ourLeases(places, nowMs, isGone, signal);
   const goneByLease = new Set(leases.gone.map(({ owner }) => owner));
-  const isOver = async (name: string): Promise<boolean> => {
+  const isOver = (name: string): boolean => {
     const owner = ownerOf(name);
     if (owner === undefined) return false;
     // An owner without a lock is over when none of its leases is left running.
     return isGone(owner) ?? (goneByLease.has(owner) && !leases.running.has(owner));
   };
-  const ingests = await keep(await blobs.ingests(signal), isOver);
+  const ids = leases.gone.map(({ id }) => id);
+  const taken = await takeBack(places, isOver, ids, signal);
+  const directories = await sweepDirectories(places.stagingRoot, isOver);
+  return { ...taken, leases: ids.length, directories };
+}
+
+/**
+ * Takes back what sessions of this process left that could not do it themselves. `isOver`: whether a name is one of theirs;
+ * it is asked after the names were listed. Staging directories are not containerd's: each session removes its own.
+ */
+export async function sweepSessions(
+  places: SweepPlaces,
+  isOver: (name: string) => boolean,
+  signal: AbortSignal,
+): Promise<void> {
+  const leases = await listLeases(places.client, signal);
+  const ids = leases.map(({ id }) => id).filter(isOver);
+  await takeBack(places, isOver, ids, signal);
+}
+
+/** Leases last: until then nothing is collected, and a take-back that is cut off is found again. */
+async function takeBack(
+  places: SweepPlaces,
+  isOver: (name: string) => boolean,
+  leases: readonly string[],
+  signal: AbortSignal,
+): Promise<Pick<Swept, 'ingests' | 'snapshots'>> {
+  const { client, blobs } = places;
+  const ingests = (await blobs.ingests(signal)).filter(isOver);
   for (const ref of ingests) await blobs.abort(ref, signal);
   let snapshots = 0;
   for (const store of places.snapshots) {
-    const keys = await keep(await store.activeKeys(signal), isOver);
+    const keys = (await store.activeKeys(signal)).filter(isOver);
     for (const key of keys) await store.remove(key, signal);
     snapshots += keys.length;
   }
-  for (const [index, { id }] of leases.gone.entries())
-    await deleteLease(client, id, index === leases.gone.length - 1, signal);
-  const directories = await sweepDirectories(stagingRoot, isOver);
-  return { ingests: ingests.length, snapshots, leases: leases.gone.length, directories };
+  for (const [index, id] of leases.entries())
+    await deleteLease(client, id, index === leases.length - 1, signal);
+  return { ingests: ingests.length, snapshots };
 }
 
 type IsGone = (owner: string) => boolean | undefined;
@@ -65,8 +91,7 @@ function deadOwners(directory: string | undefined): IsGone {
 }
 
 async function ourLeases({ client }: SweepPlaces, nowMs: number, isGone: IsGone, signal: AbortSignal) {
-  const options = { signal, doing: 'list leases' };
-  const { leases } = await client.call(api.leases.list, { filters: [`labels."${OWNER_LABEL}"`] }, options);
+  const leases = await listLeases(client, signal);
   const gone: { id: string; owner: string }[] = [];
   const running = new Set<string>();
   for (const { id, labels } of leases) {
@@ -78,24 +103,23 @@ async function ourLeases({ client }: SweepPlaces, nowMs: number, isGone: IsGone,
   return { gone, running };
 }
 
+async function listLeases(client: ContainerdClient, signal: AbortSignal) {
+  const options = { signal, doing: 'list leases' };
+  const filters = [`labels."${OWNER_LABEL}"`];
+  return (await client.call(api.leases.list, { filters }, options)).leases;
+}
+
 async function sweepDirectories(
   stagingRoot: string | undefined,
-  isOver: (name: string) => Promise<boolean>,
+  isOver: (name: string) => boolean,
 ): Promise<number> {
   if (stagingRoot === undefined) return 0;
   const names = await readdir(stagingRoot);
-  const trees = await keep(names, isOver);
+  const trees = names.filter(isOver);
   for (const name of trees) await rm(join(stagingRoot, name), { recursive: true, force: true });
   // The lock goes last: while it is there, a sweep that was cut off is taken up again.
-  const locks = await keep(
-    names.filter((name) => name.endsWith('.lock')),
-    (name) => isOver(`shoal-${name.slice(0, -'.lock'.length)}-`),
-  );
-  for (const name of locks) await rm(join(stagingRoot, name), { force: true });
+  const isOverLock = (name: string): boolean =>
+    name.endsWith('.lock') && isOver(`shoal-${name.slice(0, -'.lock'.length)}-`);
+  for (const name of names.filter(isOverLock)) await rm(join(stagingRoot, name), { force: true });
   return trees.length;
-}
-
-async function keep(names: readonly string[], wanted: (name: string) => Promise<boolean>): Promise<string[]> {
-  const answers = await Promise.all(names.map(wanted));
-  return names.filter((_, index) => answers[index]);
 }
