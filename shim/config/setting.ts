@@ -1,5 +1,6 @@
 import { isIP } from 'node:net';
 import { isAbsolute } from 'node:path';
+import { P2P_HOST_RULE_ACCEPTS, parseP2pHostRule } from '../base/p2p-address.ts';
 
 /** One setting: everything that the loader, the default file and the README's table say about it. */
 export interface Setting<T> {
@@ -98,10 +99,14 @@ export function text(of: {
   };
 }
 
-/** A list of texts; comma-separated in an environment variable. Empty by default. */
-export function list(of: { readonly each: Format; readonly help: string }): Setting<readonly string[]> {
+/** A list of texts; comma-separated in an environment variable. Empty unless a default is given. */
+export function list(of: {
+  readonly each: Format;
+  readonly default?: readonly string[];
+  readonly help: string;
+}): Setting<readonly string[]> {
   return {
-    default: [],
+    default: of.default ?? [],
     accepts: `a list, each ${of.each.accepts}`,
     unit: undefined,
     help: of.help,
@@ -161,6 +166,8 @@ export const labelPrefix: Format = {
   test: (prefix) => prefix.length <= 253 && /^[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?$/.test(prefix),
 };
 
+export const p2pHostRule: Format = { accepts: P2P_HOST_RULE_ACCEPTS, test: isP2pHostRule };
+
 export const dnsName: Format = {
   accepts: 'a DNS name, with an optional :PORT',
   test: (name) => /^[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9.])?(?::\d{1,5})?$/.test(name),
@@ -176,6 +183,15 @@ export function splitHostPort(address: string): { readonly host: string; readonl
   const host = address.slice(0, Math.max(colon, 0));
   const port = address.slice(colon + 1);
   return { host: host.replace(/^\[(.*)\]$/, '$1'), port: /^\d{1,5}$/.test(port) ? Number(port) : Number.NaN };
+}
+
+function isP2pHostRule(rule: string): boolean {
+  try {
+    parseP2pHostRule(rule);
+    return true;
+  } catch {
+    return false;
+  }
 }
 
 function isHostPort(address: string): boolean {

@@ -19,6 +19,7 @@ import {
   list,
   namespaceName,
   orEmpty,
+  p2pHostRule,
   registryPattern,
   socketPath,
   text,
@@ -69,6 +70,11 @@ export const settings = {
     }),
   },
   p2p: {
+    addresses: list({
+      each: p2pHostRule,
+      default: ['*.cr.aliyuncs.com'],
+      help: 'Registries that have P2P addresses: a.distributed.b:65001/… is pulled from a.b/…. Name only domains of your own.',
+    }),
     v2: {
       image: text({
         default: '',

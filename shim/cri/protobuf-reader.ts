@@ -15,15 +15,26 @@ const VARINT_BYTES_MAX = 10;
  * @throws ShoalError `Unsupported` for bytes that are not a protobuf message.
  */
 export function readFields(message: Buffer, visit: (field: number, value: Buffer) => void): void {
-  let offset = 0;
-  for (let count = 0; offset < message.length; count += 1) {
-    if (count === FIELDS_MAX) throw malformed(`more than ${FIELDS_MAX} fields`);
-    const tag = readVarint(message, offset);
-    const field = Math.floor(tag.value / 8);
-    const end = endOfValue(message, tag.end, tag.value % 8);
-    if (tag.value % 8 === BYTES) visit(field, message.subarray(readVarint(message, tag.end).end, end));
-    offset = end;
-  }
+  walkFields(message, ({ field, value }) => {
+    if (value !== undefined) visit(field, value);
+  });
+}
+
+/**
+ * The message with the length-delimited fields for which `change` gives other bytes; all else, unknown fields and wire types
+ * included, is copied byte for byte.
+ * @throws ShoalError `Unsupported` for bytes that are not a protobuf message.
+ */
+export function rewriteFields(
+  message: Buffer,
+  change: (field: number, value: Buffer) => Uint8Array | undefined,
+): Buffer {
+  const parts: Buffer[] = [];
+  walkFields(message, ({ field, value, start, end }) => {
+    const changed = value && change(field, value);
+    parts.push(changed === undefined ? message.subarray(start, end) : writeField(field, changed));
+  });
+  return Buffer.concat(parts);
 }
 
 /** The entry of a `map<string, string>` field. */
@@ -40,6 +51,29 @@ export function readMapEntry(entry: Buffer): readonly [key: string, value: strin
 /** One length-delimited field. */
 export function writeField(field: number, value: Uint8Array): Buffer {
   return Buffer.concat([writeVarint(field * 8 + BYTES), writeVarint(value.length), value]);
+}
+
+interface Field {
+  readonly field: number;
+  /** Undefined for the wire types that are not length-delimited. */
+  readonly value: Buffer | undefined;
+  /** Where the field, tag included, starts and ends in the message. */
+  readonly start: number;
+  readonly end: number;
+}
+
+function walkFields(message: Buffer, visit: (field: Field) => void): void {
+  let start = 0;
+  for (let count = 0; start < message.length; count += 1) {
+    if (count === FIELDS_MAX) throw malformed(`more than ${FIELDS_MAX} fields`);
+    const tag = readVarint(message, start);
+    const field = Math.floor(tag.value / 8);
+    const isBytes = tag.value % 8 === BYTES;
+    const end = endOfValue(message, tag.end, tag.value % 8);
+    const value = isBytes ? message.subarray(readVarint(message, tag.end).end, end) : undefined;
+    visit({ field, value, start, end });
+    start = end;
+  }
 }
 
 function endOfValue(message: Buffer, offset: number, wireType: number): number {

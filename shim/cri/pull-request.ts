@@ -3,8 +3,10 @@ import { readFields, readMapEntry, writeField } from './protobuf-reader.ts';
 
 /** What is read of a `runtime.v1.PullImageRequest`. The raw bytes are what a hand-over sends. */
 export interface CriPullRequest {
-  /** The image reference as the caller wrote it. */
+  /** The image reference as the caller wrote it; mapped to its origin where that was a P2P address. */
   readonly image: string;
+  /** What the caller wrote, where that was a P2P address: the image is to exist under this name as well. */
+  readonly p2pImage?: string;
   /** `ImageSpec.annotations`: kubelet sends all annotations of the pod, `crictl pull --annotation` what was given. */
   readonly imageAnnotations: ReadonlyMap<string, string>;
   /** `ImageSpec.runtime_handler`, empty as undefined. */

@@ -1,4 +1,6 @@
 import { ErrorCode, isShoalError, ShoalError } from '../base/errors.ts';
+import type { P2pHostRule } from '../base/p2p-address.ts';
+import { forwardP2pPull } from './forward-p2p-pull.ts';
 import { forwardBuffered, type IncomingCall } from './forward-stream.ts';
 import {
   frameMessage,
@@ -9,6 +11,8 @@ import {
   withTimeout,
 } from './grpc-wire.ts';
 import { monotonicMs } from './monotonic-clock.ts';
+import { addP2pName } from './p2p-name.ts';
+import { mapPullRequest, type P2pImage } from './p2p-request.ts';
 import type { PullHandler } from './pull-handler.ts';
 import { type CriPullRequest, decodePullImageRequest, encodePullImageResponse } from './pull-request.ts';
 import { DEADLINE_STATUS, pullStatus } from './pull-status.ts';
@@ -25,6 +29,10 @@ export interface PullServiceOptions {
   readonly handler: PullHandler;
   /** Told of every hand-over, also those decided here: for logs and counters. */
   readonly onHandOver?: (reason: string, image: string) => void;
+  /** Which hosts have P2P addresses; images that are asked for by one are pulled from their origin. Default none. */
+  readonly p2pRules?: readonly P2pHostRule[];
+  /** Told of an image that was pulled but does not exist under the P2P address by which it was asked for. */
+  readonly onUnnamed?: (reason: string, image: string) => void;
 }
 
 /** Answers PullImage calls through a handler, or has containerd answer them. */
@@ -59,21 +67,28 @@ async function servePull(
   const limits = limitCall(call, closing);
   let body: Buffer | undefined;
   let request: CriPullRequest | undefined;
+  let p2p: P2pImage | undefined;
   try {
     body = await readUnaryBody(call.stream);
-    request = decodePullImageRequest(readMessage(call.headers, body));
+    const message = readMessage(call.headers, body);
+    const mapped = mapPullRequest(message, options.p2pRules ?? []);
+    p2p = mapped?.image;
+    if (mapped !== undefined) body = frameMessage(mapped.message);
+    request = { ...decodePullImageRequest(mapped?.message ?? message), ...(p2p && { p2pImage: p2p.p2p }) };
     const outcome = await options.handler.pull(request, limits.signal);
-    if (outcome.kind === 'pulled') answerPulled(call, outcome.imageRef);
-    else {
+    if (outcome.kind === 'pulled') {
+      if (p2p !== undefined) await addName(options, p2p, outcome.imageRef);
+      answerPulled(call, outcome.imageRef);
+    } else {
       if (outcome.whenAnswered !== undefined) onceClosed(call, outcome.whenAnswered);
-      handOver({ call, body, options, limits, reason: outcome.reason, image: request.image });
+      await handOver({ call, body, options, limits, reason: outcome.reason, image: request.image, p2p });
     }
   } catch (error) {
     const status = judge(error, request, limits);
     if (status !== undefined) answerStatus(call.stream, status);
     else if (body !== undefined) {
       const reason = isShoalError(error) ? error.code : 'internal';
-      handOver({ call, body, options, limits, reason, image: request?.image ?? '' });
+      await handOver({ call, body, options, limits, reason, image: request?.image ?? '', p2p });
     }
   } finally {
     limits.release();
@@ -124,10 +139,17 @@ function judge(
 ): GrpcStatus | undefined {
   if (limits.expired()) return DEADLINE_STATUS;
   const stopped = limits.signal.reason;
-  if (stopped instanceof ShoalError) return pullStatus(stopped, request?.image ?? '');
+  const image = request?.p2pImage ?? request?.image ?? '';
+  if (stopped instanceof ShoalError) return pullStatus(stopped, image);
   if (!isShoalError(error)) return undefined;
   if (request === undefined && error.code === ErrorCode.Unsupported) return undefined;
-  return pullStatus(error, request?.image ?? '');
+  return pullStatus(error, image);
+}
+
+/** Without its P2P name the image is pulled all the same: kubelet starts containers by the ID that it is answered. */
+async function addName(options: PullServiceOptions, image: P2pImage, imageId: string): Promise<void> {
+  const reason = await addP2pName(options.containerd, image, imageId).catch(String);
+  if (reason !== undefined) options.onUnnamed?.(reason, image.p2p);
 }
 
 function answerPulled(call: IncomingCall, imageRef: string): void {
@@ -150,10 +172,11 @@ interface HandOver {
   readonly limits: CallLimits;
   readonly reason: string;
   readonly image: string;
+  readonly p2p: P2pImage | undefined;
 }
 
-/** Has containerd answer, with the bytes as they came and what is left of the deadline. */
-function handOver({ call, body, options, limits, reason, image }: HandOver): void {
+/** Has containerd answer, with the bytes as they came (P2P addresses apart) and what is left of the deadline. */
+async function handOver({ call, body, options, limits, reason, image, p2p }: HandOver): Promise<void> {
   const remainingMs = limits.remainingMs();
   if (remainingMs !== undefined && remainingMs <= 0) {
     answerStatus(call.stream, DEADLINE_STATUS);
@@ -162,5 +185,7 @@ function handOver({ call, body, options, limits, reason, image }: HandOver): voi
   if (!isAnswerable(call.stream)) return;
   options.onHandOver?.(reason, image);
   const headers = remainingMs === undefined ? call.headers : withTimeout(call.headers, remainingMs);
-  forwardBuffered(call, options.containerd, headers, body);
+  const { containerd, onUnnamed } = options;
+  if (p2p === undefined) forwardBuffered(call, containerd, headers, body);
+  else await forwardP2pPull({ call, containerd, headers, body, image: p2p, ...(onUnnamed && { onUnnamed }) });
 }

@@ -1,3 +1,4 @@
+import { hostOfServerAddress } from '../base/server-address.ts';
 import { isLoopbackHost } from './loopback.ts';
 import type { Credentials } from './origin.ts';
 
@@ -54,12 +55,6 @@ function namesHost(serverAddress: string, host: string): boolean {
   if (named === undefined) return false;
   if (DOCKER_HUB_HOSTS.has(named) && DOCKER_HUB_HOSTS.has(host)) return true;
   return withoutDefaultPort(named) === withoutDefaultPort(host.toLowerCase());
-}
-
-/** `https://host:port/v1/`, or only `host:port`. */
-function hostOfServerAddress(address: string): string | undefined {
-  const match = /^(?:[a-z][a-z0-9+.-]*:\/\/)?(?:[^/@]*@)?([^/?#@\s]+)(?:[/?#].*)?$/i.exec(address.trim());
-  return match?.[1]?.toLowerCase();
 }
 
 function withoutDefaultPort(host: string): string {
