@@ -30,6 +30,9 @@ export const CONTROL_BYTES_MAX = 256 * 1024;
 /** A stranger may make us keep no more than this. */
 export const HELLO_BYTES_MAX = 2048;
 
+/** Enough that no two connections ever have the same. */
+export const NONCE_BYTES = 16;
+
 const MAGIC = 'SHOAL';
 export const PROTOCOL_VERSION_MIN = 1;
 export const PROTOCOL_VERSION_MAX = 1;
@@ -41,15 +44,15 @@ export interface Hello {
   readonly self: string;
   readonly zone: string;
   readonly nodeName: string;
-  /** Shows who the sender is; empty in version 1. */
-  readonly proof: Uint8Array;
+  /** Chosen by the sender for this connection: proofs that it is given are only good on it. */
+  readonly nonce: Uint8Array;
 }
 
 export function encodeHello(hello: Hello): Buffer {
   const writer = new ByteWriter();
   writer.u32(0).u8(FrameType.hello).raw(Buffer.from(MAGIC)).u8(hello.versionMin).u8(hello.versionMax);
   writer.string(hello.self).string(hello.zone).string(hello.nodeName);
-  writer.u16(hello.proof.length).raw(hello.proof);
+  writer.u16(hello.nonce.length).raw(hello.nonce);
   writer.patchU32(0, writer.length - FRAME_HEAD_BYTES);
   return writer.finish();
 }
@@ -65,8 +68,10 @@ export function parseHello(payload: Buffer): Hello {
     self: reader.string(),
     zone: reader.string(),
     nodeName: reader.string(),
-    proof: reader.raw(reader.u16()),
+    nonce: reader.raw(reader.u16()),
   };
+  if (hello.nonce.length !== NONCE_BYTES)
+    throw protocolError(`a nonce of ${hello.nonce.length} bytes, ${NONCE_BYTES} wanted`);
   // What a later version adds at the end is not ours to understand.
   return hello;
 }

@@ -19,10 +19,10 @@ export async function listenForPeers(
   transport: PeerTransport,
   { host, port, insecure }: PeerListenOptions,
 ): Promise<{ readonly server: Server; readonly port: number }> {
-  if (!isLoopback(host) && !insecure)
+  if (!transport.isSecure && !isLoopback(host) && !insecure)
     throw new ShoalError(
       ErrorCode.ConfigInvalid,
-      `Cannot listen for peers on "${host}": peers speak plaintext, a loopback address or "peers.insecure: true" wanted`,
+      `Cannot listen for peers on "${host}": peers speak plaintext, certificates (peers.tls), a loopback address or "peers.insecure: true" wanted`,
     );
   const server = transport.createServer();
   await new Promise<void>((resolve, reject) => {

@@ -2,14 +2,19 @@ import { lookup } from 'node:dns/promises';
 import type { Member } from '../swarm/swarm-node.ts';
 import { peerIdOf } from './peer-address.ts';
 
+/** One node of the cluster. `names`: other names than its address that its certificate may be for. */
+export interface PeerMember extends Member {
+  readonly names?: readonly string[];
+}
+
 /** Who takes part. Zones are what the source knows; peers say their own when they connect. */
 export interface MembershipSource {
   /** Calls back with the full membership, now or later and whenever it changes. Called once. */
-  start(onMembers: (members: readonly Member[]) => void): void;
+  start(onMembers: (members: readonly PeerMember[]) => void): void;
   close(): void;
 }
 
-export function staticMembers(members: readonly Member[]): MembershipSource {
+export function staticMembers(members: readonly PeerMember[]): MembershipSource {
   return { start: (onMembers) => onMembers(members), close: () => undefined };
 }
 
@@ -34,11 +39,11 @@ export function dnsMembers(options: DnsMembersOptions): MembershipSource {
   const { name, port, intervalMs = DNS_INTERVAL_MS, random = Math.random, resolve = lookupAll } = options;
   let timer: NodeJS.Timeout | undefined;
   let closed = false;
-  const ask = async (onMembers: (members: readonly Member[]) => void): Promise<void> => {
+  const ask = async (onMembers: (members: readonly PeerMember[]) => void): Promise<void> => {
     const addresses = await resolve(name).catch(() => []);
     if (closed) return;
     if (addresses.length > 0)
-      onMembers(addresses.map((address) => ({ peer: peerIdOf(address, port), zone: '' })));
+      onMembers(addresses.map((address) => ({ peer: peerIdOf(address, port), zone: '', names: [name] })));
     const waitMs = addresses.length > 0 ? intervalMs : Math.min(intervalMs, DNS_RETRY_MS);
     timer = setTimeout(() => void ask(onMembers), waitMs * (1 - JITTER + 2 * JITTER * random()));
     timer.unref();

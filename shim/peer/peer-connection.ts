@@ -1,12 +1,21 @@
+import { randomBytes } from 'node:crypto';
 import type { Socket } from 'node:net';
 import { ErrorCode, isShoalError, nodeErrorCode, ShoalError } from '../base/errors.ts';
 import type { PeerMessage } from '../swarm/messages.ts';
 import { protocolError } from './byte-codec.ts';
 import type { ChunkBufferPool } from './chunk-buffer-pool.ts';
-import { agreeOnVersion, encodeChunkHead, encodeHello, FrameType, type Hello, parseHello } from './frame.ts';
+import {
+  agreeOnVersion,
+  encodeChunkHead,
+  encodeHello,
+  FrameType,
+  type Hello,
+  NONCE_BYTES,
+  parseHello,
+} from './frame.ts';
 import { type ChunkTarget, type FrameHandler, FrameReader } from './frame-reader.ts';
 import { encodeMessage, parseMessage } from './message-codec.ts';
-import type { PeerTransport } from './peer-transport.ts';
+import type { PeerIdentity, PeerTransport } from './peer-transport.ts';
 
 /** Unsent bytes at which a peer counts as not reading: all upload slots filled for it, and control traffic. */
 const UNSENT_BYTES_MAX = 32 * 1024 * 1024;
@@ -31,8 +40,12 @@ export interface ConnectionEvents {
   onClose(connection: PeerConnection, error: ShoalError): void;
 }
 
+/** What a node says of itself on every connection. */
+export type OwnHello = Omit<Hello, 'nonce'>;
+
 interface ConnectionOptions {
-  readonly own: Hello;
+  readonly transport: PeerTransport;
+  readonly own: OwnHello;
   readonly events: ConnectionEvents;
   /** While it is full the connection does not read. */
   readonly pool: ChunkBufferPool;
@@ -46,6 +59,10 @@ export class PeerConnection implements FrameHandler {
   readonly dialled: boolean;
   /** What the other side said of itself. */
   hello: Hello | undefined;
+  /** What it has proven of itself; undefined before its hello, and always in plain text. */
+  identity: PeerIdentity | undefined;
+  readonly ownNonce = randomBytes(NONCE_BYTES);
+  readonly #transport: PeerTransport;
   readonly #events: ConnectionEvents;
   readonly #pool: ChunkBufferPool;
   readonly #reader = new FrameReader(this);
@@ -57,14 +74,9 @@ export class PeerConnection implements FrameHandler {
   #reason: ShoalError | undefined;
   #closed = false;
 
-  static dial(
-    transport: PeerTransport,
-    host: string,
-    port: number,
-    options: ConnectionOptions,
-  ): PeerConnection {
+  static dial(host: string, port: number, options: ConnectionOptions): PeerConnection {
     return new PeerConnection(options, true, (connection) =>
-      transport.connect({
+      options.transport.connect({
         host,
         port,
         nextBuffer: () => connection.#reader.nextBuffer(),
@@ -87,6 +99,7 @@ export class PeerConnection implements FrameHandler {
     makeSocket: (connection: PeerConnection) => Socket,
   ) {
     this.dialled = dialled;
+    this.#transport = options.transport;
     this.#events = options.events;
     this.#pool = options.pool;
     this.#socket = makeSocket(this);
@@ -98,7 +111,7 @@ export class PeerConnection implements FrameHandler {
       this.#reason ??= unavailable(nodeErrorCode(error) ?? 'the connection broke');
     });
     this.#socket.on('close', () => this.#onClose());
-    this.#socket.write(encodeHello(options.own));
+    this.#socket.write(encodeHello({ ...options.own, nonce: this.ownNonce }));
   }
 
   get remoteAddress(): string | undefined {
@@ -145,6 +158,7 @@ export class PeerConnection implements FrameHandler {
     agreeOnVersion(hello);
     clearTimeout(this.#helloTimer);
     this.hello = hello;
+    this.identity = this.#transport.identify(this.#socket);
     this.#events.onHello(this, hello);
   }
 

@@ -3,13 +3,18 @@ import { ErrorCode, type ShoalError } from '../base/errors.ts';
 import type { PeerId, PeerMessage } from '../swarm/messages.ts';
 import { protocolError } from './byte-codec.ts';
 import type { ChunkBufferPool } from './chunk-buffer-pool.ts';
-import { type Hello, PROTOCOL_VERSION_MAX, PROTOCOL_VERSION_MIN } from './frame.ts';
+import { PROTOCOL_VERSION_MAX, PROTOCOL_VERSION_MIN } from './frame.ts';
 import type { ChunkTarget } from './frame-reader.ts';
+import { KnownMembers } from './known-members.ts';
+import type { PeerMember } from './membership.ts';
 import { isPeerId } from './message-codec.ts';
 import { speaksFor, splitPeerId } from './peer-address.ts';
-import { type ConnectionEvents, PeerConnection, unavailable } from './peer-connection.ts';
+import { type ConnectionEvents, type OwnHello, PeerConnection, unavailable } from './peer-connection.ts';
 import type { PeerTransport } from './peer-transport.ts';
 import type { TransferCounters } from './transfer-counters.ts';
+
+/** Peers that are members no longer are looked for this often. */
+const STRANGER_CHECK_MS = 10_000;
 
 /** What came in over all links, one peer at a time. */
 export interface LinkEvents {
@@ -52,7 +57,9 @@ export class PeerLinks {
   /** Dials that have not been answered with a hello. */
   readonly #dials = new Map<PeerId, PeerConnection>();
   readonly #connections = new Set<PeerConnection>();
-  readonly #own: Hello;
+  readonly #own: OwnHello;
+  readonly #members = new KnownMembers();
+  readonly #strangerTimer: NodeJS.Timeout;
   #closing = false;
 
   constructor(options: PeerLinksOptions) {
@@ -63,9 +70,14 @@ export class PeerLinks {
       self: options.self,
       zone: options.zone,
       nodeName: options.nodeName,
-      proof: new Uint8Array(0),
     };
-    options.server.on('connection', (socket) => this.#accept(socket));
+    options.server.on(options.transport.readyEvent, (socket: Socket) => this.#accept(socket));
+    this.#strangerTimer = setInterval(() => this.#dropStrangers(), STRANGER_CHECK_MS);
+    this.#strangerTimer.unref();
+  }
+
+  setMembers(members: readonly PeerMember[]): void {
+    this.#members.set(members);
   }
 
   get connectionCount(): number {
@@ -82,7 +94,6 @@ export class PeerLinks {
     }
     this.#options.counters.dials += 1;
     const connection = PeerConnection.dial(
-      this.#options.transport,
       address.host,
       address.port,
       this.#connectionOptions(this.#dialEvents(peer)),
@@ -119,6 +130,7 @@ export class PeerLinks {
 
   async close(): Promise<void> {
     this.#closing = true;
+    clearInterval(this.#strangerTimer);
     for (const connection of this.#connections) connection.close(unavailable('this node is shutting down'));
     await new Promise<void>((resolve) => this.#options.server.close(() => resolve()));
   }
@@ -128,8 +140,8 @@ export class PeerLinks {
   }
 
   #connectionOptions(events: ConnectionEvents) {
-    const { pool, dialTimeoutMs } = this.#options;
-    return { own: this.#own, events, pool, helloTimeoutMs: dialTimeoutMs };
+    const { transport, pool, dialTimeoutMs } = this.#options;
+    return { transport, own: this.#own, events, pool, helloTimeoutMs: dialTimeoutMs };
   }
 
   #accept(socket: Socket): void {
@@ -145,6 +157,7 @@ export class PeerLinks {
       ...this.#sharedEvents(),
       onHello: (connection, hello) => {
         if (hello.self !== peer) throw protocolError('another peer answers at its address');
+        this.#checkIdentity(connection, peer);
         if (this.#dials.get(peer) === connection) this.#dials.delete(peer);
         this.#attach(peer, connection);
       },
@@ -169,10 +182,29 @@ export class PeerLinks {
           throw protocolError('its name is not a peer’s');
         if (this.#options.verifyAddress && !speaksFor(connection.remoteAddress, hello.self))
           throw protocolError('it connects from another address than it names');
+        this.#checkIdentity(connection, hello.self);
         this.#attach(hello.self, connection);
       },
       onClose: (connection, error) => this.#detach(connection, error),
     };
+  }
+
+  /** With certificates: it must have one for this name, and be a member, or one that membership has yet to tell of. */
+  #checkIdentity(connection: PeerConnection, peer: PeerId): void {
+    if (!this.#options.transport.isSecure) return;
+    if (connection.identity?.mayBe(peer, this.#members.namesOf(peer)) !== true)
+      throw protocolError('its certificate is not for the address that it names');
+    if (!this.#members.admits(peer, performance.now())) throw protocolError('it is not a member');
+  }
+
+  #dropStrangers(): void {
+    if (!this.#options.transport.isSecure) return;
+    for (const peer of [...this.#links.keys()]) {
+      if (this.#members.admits(peer, performance.now())) continue;
+      const reason = unavailable('it is not a member');
+      this.hangUp(peer, reason);
+      this.#options.events.onDisconnected(peer, reason);
+    }
   }
 
   #sharedEvents() {

@@ -1,11 +1,26 @@
 import { createServer, connect as netConnect, type Server, type Socket } from 'node:net';
+import type { PeerId } from '../swarm/messages.ts';
 
-/** How connections are made. TLS takes the place of this without anything else changing. */
+/** How connections are made: in the clear, or with TLS. */
 export interface PeerTransport {
+  /** Nobody between two peers can read or change what they say, and both have shown who they are. */
+  readonly isSecure: boolean;
+  /** What a server of `createServer` emits with each socket that is ready for use. */
+  readonly readyEvent: 'connection' | 'secureConnection';
   /** Dials. Bytes are read into what `nextBuffer` gives and handed to `onRead`, which pauses by returning false. */
   connect(options: DialOptions): Socket;
-  /** Makes a server that is not listening yet; its `connection` events carry sockets ready for use. */
+  /** Makes a server that is not listening yet. */
   createServer(): Server;
+  /** Who is at the other end; undefined where that cannot be told. Only for sockets that data has come from. */
+  identify(socket: Socket): PeerIdentity | undefined;
+}
+
+/** What the other end of a connection has proven to be. */
+export interface PeerIdentity {
+  /** Whether it may take part as `peer`. `names` are other names that members of that address are known by. */
+  mayBe(peer: PeerId, names: readonly string[]): boolean;
+  /** The same bytes at both ends, and at no other connection. */
+  readonly binding: Uint8Array;
 }
 
 export interface DialOptions {
@@ -18,20 +33,29 @@ export interface DialOptions {
 /** A peer that vanished without a word is noticed by the kernel after this long without traffic. */
 const KEEP_ALIVE_MS = 15_000;
 
+export const SOCKET_OPTIONS = {
+  noDelay: true,
+  keepAlive: true,
+  keepAliveInitialDelay: KEEP_ALIVE_MS,
+} as const;
+
 /** Plain TCP: for loopback, and for networks whose owner said that they are trusted. */
 export const plainTransport: PeerTransport = {
-  connect: ({ host, port, nextBuffer, onRead }) =>
-    netConnect({
-      host,
-      port,
-      noDelay: true,
-      keepAlive: true,
-      keepAliveInitialDelay: KEEP_ALIVE_MS,
-      onread: {
-        // Node asks for a buffer before each read, so bytes of a chunk land where they stay.
-        buffer: nextBuffer,
-        callback: (count, bytes) => onRead((bytes as Buffer).subarray(0, count)),
-      },
-    }),
-  createServer: () => createServer({ noDelay: true, keepAlive: true, keepAliveInitialDelay: KEEP_ALIVE_MS }),
+  isSecure: false,
+  readyEvent: 'connection',
+  connect: (options) => netConnect({ ...SOCKET_OPTIONS, ...placeOf(options), onread: readInPlace(options) }),
+  createServer: () => createServer(SOCKET_OPTIONS),
+  identify: () => undefined,
 };
+
+export function placeOf({ host, port }: DialOptions): { readonly host: string; readonly port: number } {
+  return { host, port };
+}
+
+/** Node asks for a buffer before each read, so bytes of a chunk land where they stay. */
+export function readInPlace({ nextBuffer, onRead }: DialOptions) {
+  return {
+    buffer: nextBuffer,
+    callback: (count: number, bytes: Uint8Array): boolean => onRead((bytes as Buffer).subarray(0, count)),
+  };
+}

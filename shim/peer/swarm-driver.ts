@@ -108,6 +108,7 @@ export class SwarmDriver implements ChunkSource {
   open(): void {
     let offered = false;
     this.#options.members.start((members) => {
+      this.#links.setMembers(members);
       this.#input((nowMs) => this.#node.handleMembers(members, nowMs));
       if (!offered) for (const blob of this.#cache.blobs()) if (blob.frozen) this.confirmed(blob);
       offered = true;

@@ -68,7 +68,7 @@ export class BadPeer {
     const reader = new FrameReader(this.#handler(socket));
     socket.on('data', (bytes) => reader.feed(bytes as Buffer));
     const about = { self: this.self, zone: '', nodeName: this.badness };
-    socket.write(encodeHello({ versionMin: 1, versionMax: 1, ...about, proof: new Uint8Array(0) }));
+    socket.write(encodeHello({ versionMin: 1, versionMax: 1, ...about, nonce: new Uint8Array(16) }));
     if (this.badness !== 'mute') this.#send(socket, this.#announce());
   }
 

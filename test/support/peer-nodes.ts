@@ -3,7 +3,7 @@ import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { DiskCache } from '../../shim/cache/disk-cache.ts';
-import type { MembershipSource } from '../../shim/peer/membership.ts';
+import type { MembershipSource, PeerMember } from '../../shim/peer/membership.ts';
 import type { ReadOrigin, Transfer } from '../../shim/peer/transfer.ts';
 import {
   createTransferEngine,
@@ -12,22 +12,21 @@ import {
 } from '../../shim/peer/transfer-engine.ts';
 import type { TransferLimits } from '../../shim/peer/transfer-limits.ts';
 import type { TransferObserver } from '../../shim/peer/transfer-observer.ts';
-import type { Member } from '../../shim/swarm/swarm-node.ts';
 import { BlobOrigin, type SampleBlob } from './blob-origin.ts';
 
 export const HOST = 'registry.test';
 
 /** Members that a test sets when it knows them. */
 class SetMembers implements MembershipSource {
-  #tell: ((members: readonly Member[]) => void) | undefined;
-  #members: readonly Member[] = [];
+  #tell: ((members: readonly PeerMember[]) => void) | undefined;
+  #members: readonly PeerMember[] = [];
 
-  start(onMembers: (members: readonly Member[]) => void): void {
+  start(onMembers: (members: readonly PeerMember[]) => void): void {
     this.#tell = onMembers;
     onMembers(this.#members);
   }
 
-  set(members: readonly Member[]): void {
+  set(members: readonly PeerMember[]): void {
     this.#members = members;
     this.#tell?.(members);
   }
@@ -58,6 +57,8 @@ export class PeerWorld {
   readonly #directory = mkdtempSync(join(tmpdir(), 'shoal-peers-'));
   readonly #nodes: { node: PeerNode; members: SetMembers }[] = [];
   readonly #strangers: string[] = [];
+  /** Names that certificates of members may be for. */
+  memberNames: readonly string[] = [];
   #count = 0;
 
   constructor(origin: BlobOrigin) {
@@ -128,7 +129,8 @@ export class PeerWorld {
 
   tellMembers(): void {
     const all = [...this.#nodes.map(({ node }) => node.self), ...this.#strangers];
-    for (const { members } of this.#nodes) members.set(all.map((peer) => ({ peer, zone: '' })));
+    for (const { members } of this.#nodes)
+      members.set(all.map((peer) => ({ peer, zone: '', names: this.memberNames })));
   }
 
   async close(): Promise<void> {

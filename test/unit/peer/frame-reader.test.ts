@@ -21,7 +21,7 @@ const hello: Hello = {
   self: '10.0.0.1:65002',
   zone: 'a',
   nodeName: 'node-1',
-  proof: new Uint8Array(0),
+  nonce: new Uint8Array(16),
 };
 
 /** Collects what a reader gives, chunks with odd ids only. */
@@ -125,10 +125,12 @@ test('feed() takes garbage without anything but PeerProtocol', () => {
 });
 
 test('parseHello() gives back a hello, also one with more in it, and knows strangers', () => {
-  const payload = encodeHello({ ...hello, proof: Uint8Array.from([1, 2]) }).subarray(5);
+  const payload = encodeHello({ ...hello, nonce: Uint8Array.from({ length: 16 }, (_, at) => at) }).subarray(
+    5,
+  );
   assert.equal(parseHello(Buffer.concat([payload, Buffer.from('later')])), {
     ...hello,
-    proof: Uint8Array.from([1, 2]),
+    nonce: Uint8Array.from({ length: 16 }, (_, at) => at),
   });
   assert.throws(() => parseHello(Buffer.from('GET / HTTP/1.1\r\n')), /does not speak/);
 });
