@@ -23,6 +23,8 @@ export interface AgentOptions {
   /** Settings as in the configuration file, merged over the rest. */
   readonly settings?: Readonly<Record<string, unknown>>;
   readonly env?: NodeJS.ProcessEnv;
+  /** Runs it in a network namespace. */
+  readonly enter?: readonly string[];
 }
 
 /** A real agent process. */
@@ -154,6 +156,7 @@ async function launchAgent(
     args: ['agent', '--config', configFile],
     logPath: `${root}/agent.log`,
     env: { ...process.env, ...options.env },
+    enter: options.enter ?? [],
   });
   try {
     const ready = () => readStatus(controlSocket, AbortSignal.timeout(1000));

@@ -12,6 +12,8 @@ const VERDICT_TIMEOUT_MS = 10_000;
 export interface FrontOptions {
   /** The socket of the containerd behind. Nobody needs to listen there yet. */
   readonly containerd: string;
+  /** Runs it in a network namespace. */
+  readonly enter?: readonly string[];
 }
 
 /** A real front process: the socket that kubelet is given, whether or not there is an agent. */
@@ -31,7 +33,7 @@ export interface Front extends AsyncDisposable {
   stop(): Promise<void>;
 }
 
-export async function startFront({ containerd }: FrontOptions): Promise<Front> {
+export async function startFront({ containerd, enter = [] }: FrontOptions): Promise<Front> {
   const root = makeTemporaryRoot('frn');
   const socket = root.socketPath('cri.sock');
   const agentSocket = root.socketPath('agent/cri.sock');
@@ -43,6 +45,7 @@ export async function startFront({ containerd }: FrontOptions): Promise<Front> {
     command: LAUNCHER,
     args: ['front', ...Object.entries(flags).flatMap(([name, value]) => [`--${name}`, value])],
     logPath: `${root.path}/front.log`,
+    enter,
   });
   const stop = async (): Promise<void> => {
     await daemon.stop();

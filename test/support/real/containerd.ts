@@ -24,6 +24,8 @@ export interface ContainerdOptions {
   readonly sandboxImage?: string;
   /** Merged into the configuration, table by table; see containerdConfig() for what is there. */
   readonly extraConfig?: ConfigTable;
+  /** Runs it, and so its pods, in a network namespace. */
+  readonly enter?: readonly string[];
 }
 
 export interface Containerd extends AsyncDisposable {
@@ -57,7 +59,7 @@ export async function startContainerd(options: ContainerdOptions = {}): Promise<
   writeFileSync(layout.configFile, containerdConfig(version, layout, options));
   const programs = componentPath(`containerd-${version}`);
   const env = environment(programs, temporary);
-  const launch = () => launchContainerd(programs, layout, env);
+  const launch = () => launchContainerd(programs, layout, env, options.enter);
   const endAllTasks = () =>
     endTasks({ socket: layout.socket, stateDir: layout.state, runcRoot: layout.runcRoot });
   const takeBack = atExit(endAllTasks);
@@ -142,8 +144,10 @@ async function launchContainerd(
   programs: string,
   layout: ContainerdLayout,
   env: NodeJS.ProcessEnv,
+  enter: readonly string[] = [],
 ): Promise<Daemon> {
   const daemon = startDaemon({
+    enter,
     name: 'containerd',
     command: `${programs}/containerd`,
     args: ['--config', layout.configFile],

@@ -16,6 +16,8 @@ export interface DaemonOptions {
   readonly logPath: string;
   readonly env?: NodeJS.ProcessEnv;
   readonly cwd?: string;
+  /** Words that run the command somewhere else, such as those of a network namespace. They must end by exec: signals go to them. */
+  readonly enter?: readonly string[];
 }
 
 /** A real process with its output in a file. It is killed when this process exits. */
@@ -61,7 +63,8 @@ export function startDaemon(options: DaemonOptions): Daemon {
 
 function spawnLogged(options: DaemonOptions): ChildProcess {
   const log = openSync(options.logPath, 'a');
-  const child = spawn(options.command, options.args, {
+  const [command = options.command, ...args] = [...(options.enter ?? []), options.command, ...options.args];
+  const child = spawn(command, args, {
     stdio: ['ignore', log, log],
     env: options.env ?? process.env,
     cwd: options.cwd,

@@ -3,7 +3,7 @@ import { basename } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { componentPath } from './components.ts';
 import { runCrictl } from './crictl.ts';
-import { startDaemon } from './daemon.ts';
+import { type Daemon, startDaemon } from './daemon.ts';
 import { makeTemporaryRoot, type TemporaryRoot } from './temporary-root.ts';
 
 const READY_TIMEOUT_MS = 60_000;
@@ -17,6 +17,12 @@ export interface KubeletOptions {
   /** Where images are pulled. Default: the runtime endpoint. */
   readonly imageEndpoint?: string;
   readonly nodeName?: string;
+  /** Joins a cluster: the node's own kubeconfig. Default: it knows static pods only. */
+  readonly kubeconfig?: string;
+  /** Default 127.0.0.1. */
+  readonly address?: string;
+  /** Runs it in a network namespace. */
+  readonly enter?: readonly string[];
 }
 
 export interface StaticPod {
@@ -49,15 +55,56 @@ export interface Kubelet extends AsyncDisposable {
     options?: { state?: PodContainer['state']; timeoutMs?: number },
   ): Promise<PodContainer>;
   log(): string;
+  /** Ends it; its pods run on. */
+  halt(): Promise<void>;
+  /** Starts it again with what it remembers. */
+  start(): Promise<void>;
   stop(): Promise<void>;
 }
 
-/** Starts a real kubelet without an API server: it runs static pods. Root only. Needs crictl-go to watch pods. */
+/** Starts a real kubelet, without an API server unless it is given one. Root only. Needs crictl-go to watch pods. */
 export async function startKubelet(options: KubeletOptions): Promise<Kubelet> {
   const root = makeTemporaryRoot('kub');
   const pods = `${root.path}/manifests`;
   mkdirSync(pods);
   writeFileSync(`${root.path}/config.json`, JSON.stringify(configuration(options, root)));
+  let daemon: Daemon | undefined;
+  const current = () => daemon as Daemon;
+  const start = async () => {
+    daemon = await launchKubelet(options, root);
+  };
+  const stop = async () => {
+    await daemon?.stop();
+    removeContainerLinks(root.path);
+    root.remove();
+  };
+  try {
+    await start();
+  } catch (error) {
+    await stop();
+    throw error;
+  }
+  return {
+    get pid() {
+      return current().pid;
+    },
+    root: root.path,
+    addPod: (pod) => writeManifest(pods, pod),
+    removePod: (name) => rmSync(`${pods}/${name}.json`, { force: true }),
+    waitForPod: (name, { state, timeoutMs = READY_TIMEOUT_MS } = {}) =>
+      current().waitUntil(`pod ${name}`, () => findContainer(options, name, state), timeoutMs),
+    log: () => current().log(),
+    halt: () => current().stop(),
+    start,
+    stop,
+    [Symbol.asyncDispose]: stop,
+  };
+}
+
+async function launchKubelet(options: KubeletOptions, root: TemporaryRoot): Promise<Daemon> {
+  const logPath = `${root.path}/kubelet.log`;
+  // It appends: what an earlier process said does not tell that this one is ready.
+  rmSync(logPath, { force: true });
   const daemon = startDaemon({
     name: 'kubelet',
     command: `${componentPath('kubelet')}/kubelet`,
@@ -66,36 +113,18 @@ export async function startKubelet(options: KubeletOptions): Promise<Kubelet> {
       `--root-dir=${root.path}/kubelet`,
       `--cert-dir=${root.path}/pki`,
       `--hostname-override=${options.nodeName ?? 'test-node'}`,
-      '--node-ip=127.0.0.1',
+      `--node-ip=${options.address ?? '127.0.0.1'}`,
+      ...(options.kubeconfig === undefined ? [] : [`--kubeconfig=${options.kubeconfig}`]),
     ],
-    logPath: `${root.path}/kubelet.log`,
+    logPath,
+    enter: options.enter ?? [],
   });
-  const stop = async () => {
+  const started = () => /Starting kubelet main sync loop/.test(daemon.log());
+  await daemon.waitUntil('to start', started, READY_TIMEOUT_MS).catch(async (error: unknown) => {
     await daemon.stop();
-    removeContainerLinks(root.path);
-    root.remove();
-  };
-  try {
-    await daemon.waitUntil(
-      'to start',
-      () => /Starting kubelet main sync loop/.test(daemon.log()),
-      READY_TIMEOUT_MS,
-    );
-  } catch (error) {
-    await stop();
     throw error;
-  }
-  return {
-    pid: daemon.pid,
-    root: root.path,
-    addPod: (pod) => writeManifest(pods, pod),
-    removePod: (name) => rmSync(`${pods}/${name}.json`, { force: true }),
-    waitForPod: (name, { state, timeoutMs = READY_TIMEOUT_MS } = {}) =>
-      daemon.waitUntil(`pod ${name}`, () => findContainer(options, name, state), timeoutMs),
-    log: () => daemon.log(),
-    stop,
-    [Symbol.asyncDispose]: stop,
-  };
+  });
+  return daemon;
 }
 
 function configuration(options: KubeletOptions, root: TemporaryRoot): object {
@@ -110,8 +139,10 @@ function configuration(options: KubeletOptions, root: TemporaryRoot): object {
     imageServiceEndpoint: asUrl(options.imageEndpoint ?? options.runtimeEndpoint),
     podLogsDir: `${path}/pods`,
     volumePluginDir: `${path}/volume-plugins`,
-    // It serves nothing: tests look at the runtime, and no port can be taken.
-    enableServer: false,
+    // Without a network of its own it serves nothing: tests look at the runtime, and no port can be taken.
+    ...(options.enter === undefined
+      ? { enableServer: false }
+      : { address: options.address ?? '127.0.0.1', readOnlyPort: 0 }),
     healthzPort: 0,
     authentication: { anonymous: { enabled: true }, webhook: { enabled: false } },
     authorization: { mode: 'AlwaysAllow' },

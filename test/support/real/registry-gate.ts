@@ -31,6 +31,8 @@ export interface RegistryGateOptions {
   readonly tls?: TlsOptions;
   /** Default: one that is free. */
   readonly port?: number;
+  /** Default 127.0.0.1. */
+  readonly address?: string;
 }
 
 export interface RegistryGate extends AsyncDisposable {
@@ -80,7 +82,7 @@ export async function startRegistryGate(options: RegistryGateOptions): Promise<R
   };
   const server = options.tls ? createTlsServer(options.tls, listener) : createServer(listener);
   server.requestTimeout = 0;
-  const host = await listen(server, options.port ?? 0);
+  const host = await listen(server, options.port ?? 0, options.address);
   gate.url = `${options.tls ? 'https' : 'http'}://${host}`;
   return gateHandle(gate, server, host);
 }
@@ -288,10 +290,10 @@ function errorBody(code: string): string {
   return JSON.stringify({ errors: [{ code, message: code.toLowerCase() }] });
 }
 
-async function listen(server: Server, port: number): Promise<string> {
+async function listen(server: Server, port: number, address = '127.0.0.1'): Promise<string> {
   await new Promise<void>((resolve, reject) => {
     server.once('error', reject);
-    server.listen(port, '127.0.0.1', resolve);
+    server.listen(port, address, resolve);
   });
-  return `127.0.0.1:${(server.address() as AddressInfo).port}`;
+  return `${address}:${(server.address() as AddressInfo).port}`;
 }

@@ -1,0 +1,139 @@
+import {
+  createNetwork,
+  type LinkRates,
+  type Network,
+  networkSkipReason,
+} from '../../../hack/cluster/network.ts';
+import { pushImage } from '../images/push-image.ts';
+import { buildSampleImage, buildSandboxImage } from '../images/samples.ts';
+import { componentsAvailable, containerdSkipReason } from './components.ts';
+import { writeHostsToml } from './hosts-toml.ts';
+import { testedVersion } from './import-site.ts';
+import { type KubeApi, kubeApiSkipReason, startKubeApi } from './kube-api.ts';
+import { CONTROL_USERS, type KubeControl, startKubeControl } from './kube-control.ts';
+import { type KubeNode, kubeNodeUser, startKubeNode } from './kube-node.ts';
+import type { Kubectl } from './kubectl.ts';
+import { startRegistry } from './registry.ts';
+import { type RegistryGate, startRegistryGate } from './registry-gate.ts';
+import { makeTemporaryRoot } from './temporary-root.ts';
+
+const NODES_READY_TIMEOUT = '120s';
+
+export interface KubeClusterOptions {
+  readonly nodes: number;
+  readonly link: LinkRates;
+}
+
+/** The registry as pods name it: behind a password that can be changed, with counts of what was read. */
+export interface KubeRegistry {
+  /** `10.x.y.1:PORT` */
+  readonly host: string;
+  readonly user: string;
+  /** What is asked for now. */
+  password: string;
+  readonly gate: RegistryGate;
+  /** Makes an image with a layer of each size on a base that all share, and pushes it past the gate. */
+  push(repository: string, layerSizesBytes: readonly number[]): Promise<KubeImage>;
+}
+
+export interface KubeImage {
+  readonly reference: string;
+  readonly repository: string;
+  /** Sizes of its layers, the shared base first, bytes. */
+  readonly layerBytes: readonly number[];
+}
+
+export interface KubeCluster extends AsyncDisposable {
+  readonly api: KubeApi;
+  readonly kubectl: Kubectl;
+  readonly network: Network;
+  readonly registry: KubeRegistry;
+  readonly nodes: readonly KubeNode[];
+  stop(): Promise<void>;
+}
+
+/** Null when a cluster can be started here, else one line for a skip message. */
+export function kubeClusterSkipReason(): string | null {
+  return (
+    containerdSkipReason(testedVersion, 'crictl-go', 'kubelet') ??
+    componentsAvailable('cni-plugins') ??
+    kubeApiSkipReason() ??
+    networkSkipReason()
+  );
+}
+
+/** Starts a whole cluster, each node in a network namespace with a limited link. About a gigabyte of memory for three. */
+export async function startKubeCluster(options: KubeClusterOptions): Promise<KubeCluster> {
+  await using stack = new AsyncDisposableStack();
+  const network = stack.use(createNetwork({ nodes: Array(options.nodes).fill(options.link) }));
+  const names = network.nodes.map((_, index) => `node-${index + 1}`);
+  const users = [...Object.values(CONTROL_USERS), ...names.map(kubeNodeUser)];
+  const api = stack.use(await startKubeApi({ address: network.address, users }));
+  stack.use((await startKubeControl(api)) satisfies KubeControl);
+  const origin = stack.use(await startOrigin(network.address));
+  const nodes = await Promise.all(
+    network.nodes.map(async (link, index) =>
+      stack.use(
+        await startKubeNode({
+          name: names[index] ?? '',
+          link,
+          api,
+          configPath: origin.configPath,
+          sandboxImage: origin.sandboxImage,
+          peers: network.nodes.filter((other) => other !== link).map(({ address }) => address),
+          podSubnet: `10.88.${index + 1}.0/24`,
+        }),
+      ),
+    ),
+  );
+  await api.kubectl.run('wait', '--for=condition=Ready', 'node', '--all', `--timeout=${NODES_READY_TIMEOUT}`);
+  const owned = stack.move();
+  const stop = () => owned.disposeAsync();
+  return {
+    api,
+    kubectl: api.kubectl,
+    network,
+    registry: origin.registry,
+    nodes,
+    stop,
+    [Symbol.asyncDispose]: stop,
+  };
+}
+
+/** One store behind two gates: one that asks for a password, and one for what nodes need before any pod. */
+async function startOrigin(address: string) {
+  await using stack = new AsyncDisposableStack();
+  const store = stack.use(await startRegistry());
+  const credentials = { user: 'team', password: 'first' };
+  const gate = stack.use(await startRegistryGate({ upstream: store.url, address, basic: credentials }));
+  const open = stack.use(await startRegistryGate({ upstream: store.url, address }));
+  const folder = stack.adopt(makeTemporaryRoot('hosts'), (made) => made.remove());
+  for (const { host, url } of [gate, open]) {
+    writeHostsToml({ configPath: folder.path, registry: host, server: url, hosts: [] });
+  }
+  using sandbox = await buildSandboxImage();
+  await pushImage(sandbox, { host: store.host, repository: 'pause', tag: 'v1' });
+  const owned = stack.move();
+  return {
+    configPath: folder.path,
+    sandboxImage: `${open.host}/pause:v1`,
+    registry: {
+      host: gate.host,
+      user: credentials.user,
+      get password() {
+        return credentials.password;
+      },
+      set password(password: string) {
+        credentials.password = password;
+      },
+      gate,
+      push: async (repository: string, layerSizesBytes: readonly number[]): Promise<KubeImage> => {
+        using image = await buildSampleImage({ layerSizesBytes, seed: repository });
+        await pushImage(image, { host: store.host, repository, tag: 'v1' });
+        const layerBytes = image.layers.map(({ size }) => size);
+        return { reference: `${gate.host}/${repository}:v1`, repository, layerBytes };
+      },
+    },
+    [Symbol.asyncDispose]: () => owned.disposeAsync(),
+  };
+}

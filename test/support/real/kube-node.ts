@@ -1,0 +1,116 @@
+import { mkdirSync, writeFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import type { NetworkNode } from '../../../hack/cluster/network.ts';
+import type { Agent } from '../agent.ts';
+import { type Front, startAgentBehind, startFront } from '../front.ts';
+import { componentPath } from './components.ts';
+import { type Containerd, startContainerd } from './containerd.ts';
+import { testedVersion } from './import-site.ts';
+import type { KubeApi } from './kube-api.ts';
+import { type Kubelet, startKubelet } from './kubelet.ts';
+
+/** Where peers talk, as shipped. */
+const PEER_PORT = 65002;
+
+export interface KubeNodeOptions {
+  readonly name: string;
+  readonly link: NetworkNode;
+  readonly api: KubeApi;
+  /** containerd's folder of hosts.toml files. */
+  readonly configPath: string;
+  readonly sandboxImage: string;
+  /** Addresses of the other nodes. */
+  readonly peers: readonly string[];
+  /** Pods of the node get addresses of this /24. */
+  readonly podSubnet: string;
+  /** The agent's settings, besides those that a node needs. */
+  readonly settings?: Readonly<Record<string, unknown>>;
+}
+
+/** A node as the systemd units would start it: containerd, front, agent behind it, and a kubelet that pulls from the front. */
+export interface KubeNode extends AsyncDisposable {
+  readonly name: string;
+  readonly link: NetworkNode;
+  readonly containerd: Containerd;
+  readonly nriSocket: string;
+  readonly front: Front;
+  readonly kubelet: Kubelet;
+  readonly agent: Agent;
+  stop(): Promise<void>;
+}
+
+/** The user that startKubeApi() has to know for a node to join. */
+export function kubeNodeUser(name: string) {
+  return { name: `system:node:${name}`, groups: ['system:nodes'] };
+}
+
+export async function startKubeNode(options: KubeNodeOptions): Promise<KubeNode> {
+  const { name, link, api, configPath, sandboxImage } = options;
+  const { enter, address } = link;
+  await using stack = new AsyncDisposableStack();
+  const containerd = stack.use(
+    await startContainerd({
+      version: testedVersion,
+      configPath,
+      sandboxImage,
+      enter,
+      extraConfig: cniPlugins(),
+    }),
+  );
+  const own = join(dirname(containerd.stateDir), 'own');
+  writeCni(`${own}/cni`, options.podSubnet);
+  const front = stack.use(await startFront({ containerd: containerd.socket, enter }));
+  const agent = stack.use(
+    await startAgentBehind(front, {
+      name,
+      containerd: containerd.socket,
+      containerdConfigPath: configPath,
+      enter,
+      settings: { node: { address }, peers: peerSettings(options), ...options.settings },
+    }),
+  );
+  const kubelet = stack.use(
+    await startKubelet({
+      runtimeEndpoint: containerd.socket,
+      imageEndpoint: front.socket,
+      nodeName: name,
+      kubeconfig: api.kubeconfigOf(kubeNodeUser(name).name),
+      address,
+      enter,
+    }),
+  );
+  const owned = stack.move();
+  const stop = () => owned.disposeAsync();
+  return {
+    name,
+    link,
+    containerd,
+    nriSocket: `${own}/nri.sock`,
+    front,
+    kubelet,
+    agent,
+    stop,
+    [Symbol.asyncDispose]: stop,
+  };
+}
+
+/** In plain text: nothing but the nodes is in their network. */
+function peerSettings({ link, peers }: KubeNodeOptions): object {
+  const port = (address: string) => `${address}:${PEER_PORT}`;
+  return { listen: port(link.address), static: peers.map(port), insecure: true };
+}
+
+function cniPlugins() {
+  const cni = { bin_dir: componentPath('cni-plugins') };
+  return testedVersion === '1.7'
+    ? { plugins: { 'io.containerd.grpc.v1.cri': { cni } } }
+    : { plugins: { 'io.containerd.cri.v1.runtime': { cni } } };
+}
+
+/** Pods get an address of the node's own subnet, which its kubelet can reach; nothing goes out of the node. */
+function writeCni(folder: string, subnet: string): void {
+  const ipam = { type: 'host-local', dataDir: `${dirname(folder)}/cni-data`, ranges: [[{ subnet }]] };
+  const network = { cniVersion: '1.0.0', name: 'pods', plugins: [{ type: 'ptp', ipam }] };
+  mkdirSync(folder, { recursive: true });
+  writeFileSync(`${folder}/10-pods.conflist`, JSON.stringify(network));
+}
