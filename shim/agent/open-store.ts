@@ -61,9 +61,10 @@ async function waitForContainerd(config: Config, log: Logger, stop: AbortSignal)
 }
 
 function storeOptionsOf(config: Config) {
-  const { snapshotter, discardUnpackedLayers } = config.containerd;
+  const { configFile, snapshotter, discardUnpackedLayers } = config.containerd;
   return {
     socket: config.cri.containerdSocket,
+    configFile,
     ...(snapshotter !== 'auto' && { snapshotter }),
     ...(discardUnpackedLayers && { discardUnpackedLayers }),
   };

@@ -219,6 +219,11 @@ export const settings = {
       format: orEmpty(absolutePath),
       help: "containerd's config_path: hosts.toml files with mirrors, certificates and headers for each registry. Empty: none are read.",
     }),
+    configFile: text({
+      default: '/etc/containerd/config.toml',
+      format: absolutePath,
+      help: "containerd's own configuration: it tells, with what it imports, where image verifiers are. While there is one, containerd pulls.",
+    }),
     snapshotter: text({
       default: 'auto',
       format: anyText,

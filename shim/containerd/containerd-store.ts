@@ -1,10 +1,11 @@
 import { randomUUID } from 'node:crypto';
-import { mkdir, readdir, rename, rm, stat } from 'node:fs/promises';
+import { mkdir, rename, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { ErrorCode, nodeErrorCode, ShoalError, throwIfAborted } from '../base/errors.ts';
 import type { ImagePlan, ImageStore, ImportSession } from '../store/image-store.ts';
 import { BlobStore } from './blob-store.ts';
 import { ContainerdClient } from './containerd-client.ts';
+import { refuseImageVerifiers } from './image-verifiers.ts';
 import { ContainerdSession } from './import-session.ts';
 import { Lease } from './lease.ts';
 import { Leftovers } from './leftovers.ts';
@@ -22,8 +23,8 @@ const STAGING = 'shoal-staging';
 const SETUP_AGE_MAX_MS = 30_000;
 /** Taking back a lease must not keep the pull's failure from its caller for long. */
 const LEASE_DELETE_TIMEOUT_MS = 10_000;
-/** Where containerd looks for image verifiers unless told otherwise. */
-const VERIFIER_DIRECTORY = '/opt/containerd/image-verifier/bin';
+/** What containerd reads when it is started without `--config`. */
+const CONFIG_FILE = '/etc/containerd/config.toml';
 
 export interface ContainerdStoreOptions {
   /** Path of containerd's gRPC socket. */
@@ -36,8 +37,8 @@ export interface ContainerdStoreOptions {
   readonly snapshotter?: string;
   /** Whether layer blobs are left out once unpacked. Default: what CRI says (1.7), else false. */
   readonly discardUnpackedLayers?: boolean;
-  /** A pull is left to containerd while a program is in there. Default: containerd's own default. */
-  readonly imageVerifierDirectory?: string;
+  /** containerd's configuration file: it tells where image verifiers are. Default: containerd's own default. */
+  readonly configFile?: string;
 }
 
 /** Opens the image store of a running containerd. @throws StoreUnavailable, ConfigInvalid (staging root on another file system) */
@@ -101,7 +102,7 @@ export class ContainerdStore implements ImageStore {
   async open(plan: ImagePlan, signal: AbortSignal): Promise<ImportSession> {
     throwIfAborted(signal, 'open containerd');
     const setup = await this.setup(signal);
-    await this.#refuseVerifiers();
+    if (setup.verifiesImages) await refuseImageVerifiers(this.#options.configFile ?? CONFIG_FILE);
     const snapshotter = this.#snapshotter(setup, plan);
     this.#opened += 1;
     const name = `shoal-${this.#owner.id}-${this.#opened}`;
@@ -198,16 +199,6 @@ export class ContainerdStore implements ImageStore {
         `Cannot import into snapshotter "${snapshotter.name}": it mounts layers from elsewhere, containerd has to pull`,
       );
     return snapshotter;
-  }
-
-  async #refuseVerifiers(): Promise<void> {
-    const directory = this.#options.imageVerifierDirectory ?? VERIFIER_DIRECTORY;
-    const programs = await readdir(directory).catch(() => []);
-    if (programs.length > 0)
-      throw new ShoalError(
-        ErrorCode.Unsupported,
-        `Cannot import an image: containerd has ${programs.length} image verifier(s) in "${directory}", so containerd has to pull`,
-      );
   }
 
   /** Big trees take seconds to remove; nobody waits for that but `close`. */

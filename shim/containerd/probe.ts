@@ -8,6 +8,8 @@ import type { Plugin } from './messages.ts';
 
 const CONTENT_PLUGIN = 'io.containerd.content.v1';
 const SNAPSHOTTER_PLUGIN = 'io.containerd.snapshotter.v1';
+/** 2.0 on. */
+const VERIFIER_PLUGIN = 'io.containerd.image-verifier.v1';
 
 /** What a running containerd told about itself. */
 export interface ContainerdSetup {
@@ -15,6 +17,8 @@ export interface ContainerdSetup {
   /** Directory of the content store as containerd sees it. */
   readonly contentRoot: string | undefined;
   readonly snapshotters: readonly Snapshotter[];
+  /** It runs image verifiers, if there are any. */
+  readonly verifiesImages: boolean;
   readonly cri: CriSetup;
 }
 
@@ -46,6 +50,7 @@ export async function probeContainerd(
     version,
     contentRoot: working.find(({ type }) => type === CONTENT_PLUGIN)?.exports.root,
     snapshotters,
+    verifiesImages: working.some(({ type }) => type === VERIFIER_PLUGIN),
     cri: await askCri(client, snapshotters, signal),
   };
 }

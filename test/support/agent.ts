@@ -17,6 +17,8 @@ export interface AgentOptions {
   /** The containerd to import into; without one the layout store is used. */
   readonly containerd?: string;
   readonly containerdConfigPath?: string;
+  /** containerd's own configuration. */
+  readonly containerdConfigFile?: string;
   /** `127.0.0.1:PORT` on which peers are served. Default: a free port. */
   readonly listen?: string;
   readonly peers?: readonly string[];
@@ -138,7 +140,10 @@ function settingsOf(options: AgentOptions, places: Places): object {
     http: { listen: '127.0.0.1:0' },
     policy: { mode: 'all' },
     store: options.containerd === undefined ? 'layout' : 'containerd',
-    containerd: { configPath: options.containerdConfigPath ?? '' },
+    containerd: {
+      configPath: options.containerdConfigPath ?? '',
+      ...(options.containerdConfigFile !== undefined && { configFile: options.containerdConfigFile }),
+    },
     layout: { directory: join(directory, 'layout') },
     ...options.settings,
   };

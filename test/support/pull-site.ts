@@ -74,7 +74,12 @@ export async function startNodeSite(options: NodeSiteOptions = {}): Promise<Node
     }),
   );
   const agent = stack.use(
-    await startAgent({ name: 'node', containerd: containerd.socket, ...options.agent }),
+    await startAgent({
+      name: 'node',
+      containerd: containerd.socket,
+      containerdConfigFile: containerd.configFile,
+      ...options.agent,
+    }),
   );
   const owned = stack.move();
   return {

@@ -32,6 +32,8 @@ export interface Containerd extends AsyncDisposable {
   /** The gRPC socket's path; CRI endpoints are `unix://` + this. */
   readonly socket: string;
   readonly endpoint: string;
+  /** The one that it was started with. */
+  readonly configFile: string;
   readonly root: string;
   readonly stateDir: string;
   readonly version: ContainerdVersion;
@@ -88,6 +90,7 @@ export async function startContainerd(options: ContainerdOptions = {}): Promise<
   return {
     socket: layout.socket,
     endpoint: `unix://${layout.socket}`,
+    configFile: layout.configFile,
     root: layout.root,
     stateDir: layout.state,
     version,
