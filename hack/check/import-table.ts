@@ -8,7 +8,7 @@ const data = ['shim/swarm', 'shim/cache', 'shim/unpack', ...bottom];
 const ports = ['shim/registry', 'shim/store', 'shim/containerd', 'shim/peer', ...data];
 const pulls = ['shim/pull', 'shim/policy', ...ports];
 const waysIn = ['shim/cri', 'shim/proxy', ...pulls];
-const agent = ['shim/agent', 'shim/config', 'shim/observe', ...waysIn];
+const agent = ['shim/agent', 'shim/warm', 'shim/config', 'shim/observe', 'shim/differ', ...waysIn];
 
 export interface ImportRule {
   /** Parts, or single files of a part. */
@@ -41,10 +41,15 @@ export const importTable: Readonly<Record<string, ImportRule>> = {
   },
   'shim/policy': { may: ports, why: 'the decision is a pure function of a request' },
   'shim/pull': { may: pulls, why: 'it does not know who asks (CRI, CLI or proxy)' },
+  'shim/warm': { may: pulls, why: 'it pulls ahead of whoever asks, and is told of pods by the agent' },
   'shim/cri': { may: pulls, why: 'a way in knows pull and what is below it, no other way in' },
   'shim/proxy': { may: pulls, why: 'a way in knows pull and what is below it, no other way in' },
+  'shim/differ': {
+    may: ['shim/cri', ...ports],
+    why: "it unpacks what containerd pulled, by CRI's transport; it starts no pull",
+  },
   'shim/front': {
-    may: ['shim/cri', ...bottom],
+    may: ['shim/cri', 'shim/differ/apply-fallback.ts', ...bottom],
     why: 'the front outlives a broken agent, so it loads the CRI endpoint and next to nothing else',
   },
   'shim/agent': { may: agent, why: 'it wires the agent, whoever starts it' },

@@ -1,11 +1,13 @@
 import { performance } from 'node:perf_hooks';
 import type { Logger } from 'pino';
+import { parseP2pHostRule } from '../base/p2p-address.ts';
 import { metricsPlace } from '../config/metrics-place.ts';
 import type { Config } from '../config/settings.ts';
 import { startCriServer } from '../cri/cri-server.ts';
 import { createPullService as createCriPullService } from '../cri/pull-service.ts';
 import { listenUnix } from '../cri/unix-listener.ts';
 import { Upstream } from '../cri/upstream.ts';
+import { createApplyService } from '../differ/apply-service.ts';
 import { createObserveHandler, startExporter } from '../observe/exporter.ts';
 import { Metrics } from '../observe/metrics.ts';
 import { newTransferCounters } from '../peer/transfer-counters.ts';
@@ -78,15 +80,46 @@ async function openCri(
   });
   const onHandOver = (reason: string, image: string): void =>
     log.debug({ reason, image }, 'containerd pulls');
-  const service = opened.adopt(createCriPullService({ containerd, handler, onHandOver }), (each) =>
-    each.close(),
+  const onUnnamed = (reason: string, image: string): void =>
+    log.warn({ reason, image }, 'pulled, but the image lacks its P2P name');
+  const p2pRules = config.p2p.addresses.map(parseP2pHostRule);
+  const service = opened.adopt(
+    createCriPullService({ containerd, handler, onHandOver, onUnnamed, p2pRules }),
+    (each) => each.close(),
   );
   const server = await startCriServer({
     socketPath: config.cri.socket,
     containerd,
     onPullImage: service.onPullImage,
+    ...differHandlers(config, puller, { containerd, metrics, log }, opened),
   });
   opened.defer(() => server.close());
+}
+
+/** The differ for containerd, where the blobs that it is asked to apply can be read. */
+function differHandlers(
+  config: Config,
+  { unpack, contentRoot }: Puller,
+  parts: { readonly containerd: Upstream; readonly metrics: Metrics; readonly log: Logger },
+  opened: AsyncDisposableStack,
+) {
+  if (contentRoot === undefined) return {};
+  const service = opened.adopt(
+    createApplyService({
+      unpack,
+      contentRoot,
+      unpackedBytesMax: config.limits.unpackedBytesMax,
+      containerd: parts.containerd,
+      onEnd: (end) => {
+        parts.metrics.recordApply(end.kind);
+        if (end.kind === 'applied') parts.log.debug(end, 'applied a layer for containerd');
+        else parts.log.info({ error: end.error }, 'containerd applies a layer itself');
+      },
+      nowMs: () => performance.now(),
+    }),
+    (each) => each.close(),
+  );
+  return { handlers: service.handlers };
 }
 
 async function openHttp(

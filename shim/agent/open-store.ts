@@ -15,6 +15,8 @@ export interface OpenedStore {
   readonly store: ImageStore;
   /** Where the cache lives unless configured: on the store's file system, so that layers are linked and not copied. */
   readonly cacheDirectory: string;
+  /** Root of containerd's content store, where it can be seen. */
+  readonly contentRoot?: string;
   close(): Promise<void>;
 }
 
@@ -34,7 +36,12 @@ export async function openStore(
   log.info(swept, 'swept what dead agents left in containerd');
   const { contentRoot } = await store.setup(stop);
   const root = contentRoot === undefined ? FALLBACK_ROOT : dirname(contentRoot);
-  return { store, cacheDirectory: join(root, CACHE_NAME), close: () => store.close() };
+  return {
+    store,
+    cacheDirectory: join(root, CACHE_NAME),
+    ...(contentRoot !== undefined && { contentRoot }),
+    close: () => store.close(),
+  };
 }
 
 async function openLayout(directory: string): Promise<OpenedStore> {

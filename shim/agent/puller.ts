@@ -9,6 +9,7 @@ import type { TransferObserver } from '../peer/transfer-observer.ts';
 import { openOrigin } from '../registry/open-origin.ts';
 import { proxySettingsFrom } from '../registry/proxy-settings.ts';
 import { createUnpackPool } from '../unpack/create-unpack-pool.ts';
+import type { UnpackPool } from '../unpack/unpack-pool.ts';
 import { takeCacheDirectory } from './cache-directory.ts';
 import { ManifestMemory } from './manifest-memory.ts';
 import { nodePlatform } from './node-platform.ts';
@@ -30,6 +31,9 @@ export interface PullerOptions {
 export interface Puller extends AsyncDisposable {
   readonly pulls: PullService;
   readonly counters: TransferCounters;
+  readonly unpack: UnpackPool;
+  /** Root of containerd's content store, where there is one to be seen. */
+  readonly contentRoot: string | undefined;
   cacheTotals(): CacheTotals;
   peers(): { readonly known: number; readonly connected: number };
 }
@@ -51,7 +55,7 @@ export async function openPuller(config: Config, options: PullerOptions): Promis
     await DiskCache.open({ directory: place.path, capacityBytes: capacity }),
     (each) => each.close(),
   );
-  const peers = alone ? {} : { peers: peersOf(config, log) };
+  const peers = alone ? {} : { peers: await peersOf(config, log, opening) };
   const watched = options.observer && { observer: options.observer };
   const engine = opening.adopt(
     await createTransferEngine({ cache, ...peers, ...watched, limits: transferLimitsOf(config) }),
@@ -79,6 +83,8 @@ export async function openPuller(config: Config, options: PullerOptions): Promis
   return {
     pulls,
     counters: engine.counters,
+    unpack,
+    contentRoot: opened.contentRoot,
     cacheTotals: () => ({ allocatedBytes: cache.capacityBytes, usedBytes: cache.ownBytes }),
     peers: () => ({ known: engine.swarmSnapshot()?.members ?? 0, connected: engine.connections }),
     [Symbol.asyncDispose]: () => closing.disposeAsync(),

@@ -96,6 +96,15 @@ function loadDefinitions(): protobuf.Root {
   return definitions;
 }
 
+/** A message that others send us, and what we answer. `Message` is what `messages.ts` declares for the type. */
+export function codec<Message>(typeName: string): {
+  encode(message: Message): Buffer;
+  decode(bytes: Uint8Array): Message;
+} {
+  const type = root.lookupType(typeName);
+  return { encode: encoder<Message>(type), decode: decoder<Message>(type) };
+}
+
 /** `Request` and `Response` are what `messages.ts` declares for the types that the definition names. */
 function method<Request, Response>(serviceName: string, name: string): Method<Request, Response> {
   const definition = root.lookupService(serviceName).methods[name];
@@ -105,12 +114,20 @@ function method<Request, Response>(serviceName: string, name: string): Method<Re
   assert(requestType !== null && responseType !== null, `${serviceName}.${name} has both types`);
   return {
     path: `/${serviceName}/${name}`,
-    encode: (request) => {
-      const bytes = requestType.encode(request as Record<string, unknown>).finish();
-      return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-    },
-    decode: (bytes) => responseType.toObject(responseType.decode(bytes), TO_OBJECT) as Response,
+    encode: encoder<Request>(requestType),
+    decode: decoder<Response>(responseType),
   };
+}
+
+function encoder<Message>(type: protobuf.Type): (message: Message) => Buffer {
+  return (message) => {
+    const bytes = type.encode(message as Record<string, unknown>).finish();
+    return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  };
+}
+
+function decoder<Message>(type: protobuf.Type): (bytes: Uint8Array) => Message {
+  return (bytes) => type.toObject(type.decode(bytes), TO_OBJECT) as Message;
 }
 
 /** Longs become numbers; absent fields get their defaults, so that the interfaces need no optional fields. */

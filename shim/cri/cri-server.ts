@@ -24,6 +24,8 @@ export interface CriServerOptions {
   readonly containerd: Upstream;
   /** Answers or forwards a PullImage. Must not throw. */
   readonly onPullImage: (call: IncomingCall) => void;
+  /** Other calls that are answered here, by path. Must not throw. */
+  readonly handlers?: ReadonlyMap<string, (call: IncomingCall) => void>;
 }
 
 /** A CRI endpoint on a unix socket. */
@@ -60,8 +62,9 @@ export async function startCriServer(options: CriServerOptions): Promise<CriServ
 
 function route(call: IncomingCall, options: CriServerOptions): void {
   call.stream.on('error', () => undefined);
-  const path = call.headers[call.headers.indexOf(':path') + 1];
-  if (path === PULL_IMAGE_PATH) options.onPullImage(call);
+  const path = call.headers[call.headers.indexOf(':path') + 1] ?? '';
+  const handler = path === PULL_IMAGE_PATH ? options.onPullImage : options.handlers?.get(path);
+  if (handler !== undefined) handler(call);
   else forwardStream(call, options.containerd);
 }
 

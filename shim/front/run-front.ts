@@ -1,9 +1,12 @@
+import { DEFAULT_P2P_HOST_RULES, type P2pHostRule } from '../base/p2p-address.ts';
 import { startCriServer } from '../cri/cri-server.ts';
+import type { IncomingCall } from '../cri/forward-stream.ts';
 import { monotonicMs } from '../cri/monotonic-clock.ts';
 import { Upstream } from '../cri/upstream.ts';
+import { APPLY_PATH, ApplyFallback, DIFF_PATH, refuseApply } from '../differ/apply-fallback.ts';
 import { AgentLink } from './agent-link.ts';
 import { type AgentHttpAddress, HttpFront } from './http-front.ts';
-import { routePull } from './pull-router.ts';
+import { routeApply, routePull } from './pull-router.ts';
 
 export interface FrontOptions {
   /** The CRI socket that kubelet uses. */
@@ -16,6 +19,8 @@ export interface FrontOptions {
     readonly listen: { readonly host: string; readonly port: number };
     readonly agent: AgentHttpAddress;
   };
+  /** Which hosts have P2P addresses, while containerd gets the pulls. Default: as for the agent. */
+  readonly p2pRules?: readonly P2pHostRule[];
   /** One line for people each time something changes. */
   readonly log?: (line: string) => void;
 }
@@ -27,6 +32,8 @@ export interface FrontOptions {
 export async function runFront(options: FrontOptions, signal: AbortSignal): Promise<void> {
   const log = options.log ?? (() => undefined);
   const containerd = new Upstream('containerd', options.containerdSocketPath);
+  const fallback = new ApplyFallback(containerd);
+  const pulls = { containerd, p2pRules: options.p2pRules ?? DEFAULT_P2P_HOST_RULES };
   let http: HttpFront | undefined;
   const agent = new AgentLink(options.agentSocketPath, (healthy) => {
     log(
@@ -40,7 +47,11 @@ export async function runFront(options: FrontOptions, signal: AbortSignal): Prom
     const cri = await startCriServer({
       socketPath: options.socketPath,
       containerd,
-      onPullImage: (call) => void routePull(call, agent, containerd),
+      onPullImage: (call) => void routePull(call, agent, pulls),
+      handlers: new Map([
+        [APPLY_PATH, (call: IncomingCall) => void routeApply(call, agent, fallback)],
+        [DIFF_PATH, refuseApply],
+      ]),
     });
     if (options.http !== undefined) {
       http = new HttpFront({ ...options.http, isAgentHealthy: () => agent.healthy, log });

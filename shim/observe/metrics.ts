@@ -40,6 +40,7 @@ export class Metrics {
   readonly #pulls: Counter<'outcome' | 'reason'>;
   readonly #handOvers: Counter<'reason'>;
   readonly #decisions: Counter<'accelerate' | 'reason'>;
+  readonly #applies: Counter<'outcome'>;
   readonly #seconds: Histogram<'outcome'>;
   readonly #timer: NodeJS.Timeout;
 
@@ -63,6 +64,12 @@ export class Metrics {
       name: 'shoal_policy_decisions_total',
       help: 'Pulls asked for, by whether policy lets them be accelerated, and why',
       labelNames: ['accelerate', 'reason'],
+      registers,
+    });
+    this.#applies = new Counter({
+      name: 'shoal_applied_layers_total',
+      help: 'Layers that containerd asked this differ to apply: applied, or handed over to its own',
+      labelNames: ['outcome'],
       registers,
     });
     this.#seconds = new Histogram({
@@ -101,6 +108,10 @@ export class Metrics {
 
   recordDecision(accelerate: boolean, reason: string): void {
     this.#decisions.inc({ accelerate: String(accelerate), reason: this.#bounded(reason) });
+  }
+
+  recordApply(outcome: 'applied' | 'handedOver'): void {
+    this.#applies.inc({ outcome });
   }
 
   /** The exposition format, and its content type. */

@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import type { Compression } from '../base/descriptor.ts';
-import { digestFromHex } from '../base/digest.ts';
+import { type Digest, digestFromHex } from '../base/digest.ts';
 import { ErrorCode, isShoalError, ShoalError } from '../base/errors.ts';
 import type { JobControl } from './control.ts';
 import {
@@ -66,8 +66,9 @@ class LayerPipeline {
     } catch (error) {
       await this.#explain(error);
     }
-    this.#checkDigests();
+    this.#checkLayerDigest();
     return {
+      diffId: this.#checkedDiffId(),
       unpackedBytes: this.#writer?.unpackedBytes ?? this.#tarBytes,
       tarBytes: this.#tarBytes,
       entries: this.#writer?.entries ?? 0,
@@ -155,10 +156,11 @@ class LayerPipeline {
     throw error;
   }
 
-  #checkDigests(): void {
-    this.#checkLayerDigest();
+  #checkedDiffId(): Digest {
     const found = digestFromHex(this.#tarHash.digest('hex'));
-    if (found !== this.#job.diffId) throw mismatch('diff', found, this.#job.diffId);
+    const wanted = this.#job.diffId;
+    if (wanted !== undefined && found !== wanted) throw mismatch('diff', found, wanted);
+    return found;
   }
 
   #checkLayerDigest(): void {

@@ -8,7 +8,8 @@ export interface UnpackJob {
   readonly sourcePath: string;
   readonly sizeBytes: number;
   readonly digest: Digest;
-  readonly diffId: Digest;
+  /** The digest that the tar must have; undefined: whatever it has, told in the result. */
+  readonly diffId: Digest | undefined;
   readonly compression: Compression;
   /**
    * What to do with the tar: extract it as an overlayfs upper directory (whiteouts become 0/0 character devices and
@@ -24,6 +25,8 @@ export interface UnpackJob {
 }
 
 export interface UnpackResult {
+  /** Digest of the tar. */
+  readonly diffId: Digest;
   /** Sum of the sizes of all files, holes included; in mode `verify` the same as `tarBytes`. */
   readonly unpackedBytes: number;
   /** Length of the tar, bytes. */

@@ -110,9 +110,16 @@ for (const [name, { layer, compression }] of Object.entries(layers))
     const job = jobFor({ layer, tar, compression });
     const { impliedDirectories, ...counts } = await startAll(job).result;
     assert.equal(impliedDirectories, ['a']);
-    assert.equal(counts, { unpackedBytes: 3_000_005, tarBytes: tar.length, entries: 3 });
+    const diffId = digestOf(tar);
+    assert.equal(counts, { diffId, unpackedBytes: 3_000_005, tarBytes: tar.length, entries: 3 });
     assertFiles(job.targetDirectory);
   });
+
+test('start() tells the diff ID of a tar that nobody knows yet', async () => {
+  const job = { ...jobFor({ layer: zlib.gzipSync(tar), tar, compression: 'gzip' }), diffId: undefined };
+  assert.is((await startAll(job).result).diffId, digestOf(tar));
+  assertFiles(job.targetDirectory);
+});
 
 const zstdBackends: ZstdBackend[] = zstdBackend() === 'zstd-napi' ? ['zstd-napi', 'node'] : ['node'];
 if (zstdBackends.length === 1) console.log('SKIP zstd-napi: it was not built, which takes a C++ compiler');
