@@ -20,6 +20,7 @@ async function main(argv: readonly string[]): Promise<void> {
   addPull(program, stop);
   addStatus(program, stop);
   addConfig(program);
+  addCerts(program);
   program
     .command('front')
     .description("own kubelet's socket while agents come and go (options: shoal front --help)");
@@ -100,6 +101,24 @@ function addConfig(program: Command): void {
     .action(async () => {
       const { renderDefaultConfig } = await import('./config/render-config.ts');
       process.stdout.write(renderDefaultConfig());
+    });
+}
+
+function addCerts(program: Command): void {
+  program
+    .command('certs')
+    .description('certificates with which peers know each other, where nothing else makes them')
+    .command('init')
+    .description('make an authority and a certificate for each node; run again for more nodes')
+    .requiredOption(
+      '--nodes <list>',
+      'nodes with commas between: ADDRESS, NAME, or NAME=ADDRESS+NAME for several',
+    )
+    .requiredOption('--out <dir>', 'directory for the files: ca.crt, ca.key, NODE/{ca.crt,tls.crt,tls.key}')
+    .option('--days <n>', 'how long the certificates of nodes are valid', '365')
+    .action(async (options: { nodes: string; out: string; days: string }) => {
+      const { runCertsInit } = await import('./cli/certs-command.ts');
+      process.exitCode = await runCertsInit(options);
     });
 }
 

@@ -3,8 +3,12 @@ import { splitHostPort } from '../config/setting.ts';
 import type { Config } from '../config/settings.ts';
 import { dnsMembers, type MembershipSource, staticMembers } from '../peer/membership.ts';
 import { peerIdOf } from '../peer/peer-address.ts';
+import { type PeerTransport, plainTransport } from '../peer/peer-transport.ts';
+import { openTlsTransport } from '../peer/tls-transport.ts';
 import type { PeerOptions } from '../peer/transfer-engine.ts';
 import { defaultRouteAddress } from './node-address.ts';
+
+const LOOPBACK = '127.0.0.1';
 
 /** Where peers reach this node, `IP:PORT`: its identity among them and in metrics. */
 export function peerAddressOf(config: Config): string {
@@ -12,17 +16,51 @@ export function peerAddressOf(config: Config): string {
   return peerIdOf(config.node.address || defaultRouteAddress(), config.p2p.v2.p2pPort);
 }
 
-/** The part that a node has in the peer network. */
-export function peersOf(config: Config, log: Logger): PeerOptions {
+/** The part that a node has in the peer network. What it opens is closed with `opened`. @throws ConfigInvalid */
+export async function peersOf(
+  config: Config,
+  log: Logger,
+  opened: AsyncDisposableStack,
+): Promise<PeerOptions> {
   const self = peerAddressOf(config);
+  const transport = await transportOf(config, log, opened);
   return {
     self,
     zone: config.node.zone,
-    listen: { ...splitHostPort(self), insecure: config.peers.insecure },
+    listen: listenOf(config, self, transport),
+    transport,
     mayReadOrigin: config.DeployConfig.mode === 'root',
     members: membersOf(config),
     onNote: ({ event, peer, detail }) => log.debug({ peer, detail }, event),
   };
+}
+
+async function transportOf(
+  config: Config,
+  log: Logger,
+  opened: AsyncDisposableStack,
+): Promise<PeerTransport> {
+  const { tls, insecure } = config.peers;
+  if (tls.cert !== '') {
+    const onReload = (problem: string | undefined): void =>
+      problem === undefined
+        ? log.info('new certificate for peers')
+        : log.warn({ problem }, 'cannot take up the certificate for peers: the one before stays in use');
+    return opened.adopt(await openTlsTransport({ files: tls, onReload }), (each) => each.close());
+  }
+  if (insecure)
+    log.warn(
+      'peers.insecure: peers talk in plain text and anybody in their network can read and fake what they say',
+    );
+  return plainTransport;
+}
+
+/** Without certificates other machines are kept out, unless the configuration lets them in. */
+function listenOf(config: Config, self: string, transport: PeerTransport): PeerOptions['listen'] {
+  const { insecure, listen } = config.peers;
+  const place = splitHostPort(self);
+  const isOpen = transport.isSecure || insecure || listen !== '';
+  return { ...place, insecure, host: isOpen ? place.host : LOOPBACK };
 }
 
 function membersOf(config: Config): MembershipSource {

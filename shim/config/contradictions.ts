@@ -5,7 +5,7 @@ import type { Config } from './settings.ts';
 
 /** What settings that are fine one by one say against each other. */
 export function contradictions(config: Config): string[] {
-  return [...plaintextPeers(config), ...samePorts(config), ...sameSockets(config)];
+  return [...halfTls(config), ...plaintextPeers(config), ...samePorts(config), ...sameSockets(config)];
 }
 
 /** Whether an address (IP, or `localhost`) never leaves the machine. */
@@ -19,15 +19,21 @@ const loopback = new BlockList();
 loopback.addSubnet('127.0.0.0', 8, 'ipv4');
 loopback.addAddress('::1', 'ipv6');
 
+function halfTls({ peers: { tls } }: Config): string[] {
+  const missing = Object.entries(tls).filter(([, path]) => path === '');
+  if (missing.length === 0 || missing.length === Object.keys(tls).length) return [];
+  return missing.map(([name]) => `peers.tls.${name} is not set, all of peers.tls or nothing of it is wanted`);
+}
+
 function plaintextPeers({ peers, node }: Config): string[] {
   const hasPeers = peers.static.length > 0 || peers.dns !== '';
   const host = peers.listen === '' ? node.address : splitHostPort(peers.listen).host;
   const isExposed = peers.listen !== '' || hasPeers;
-  if (peers.insecure || !isExposed || isLoopback(host)) return [];
+  if (peers.insecure || peers.tls.cert !== '' || !isExposed || isLoopback(host)) return [];
   const key = peers.listen === '' ? 'node.address' : 'peers.listen';
   const shown = host === '' ? 'not set' : `"${host}"`;
   return [
-    `${key} is ${shown}, a loopback address is wanted, or peers.insecure: true to let peers talk in plain text`,
+    `${key} is ${shown}, a loopback address is wanted, or certificates in peers.tls, or peers.insecure: true to let peers talk in plain text`,
   ];
 }
 

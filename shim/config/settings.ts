@@ -151,6 +151,23 @@ export const settings = {
       format: orEmpty(ipPort),
       help: 'Address on which peers are served. Empty: node.address with p2p.v2.p2pPort.',
     }),
+    tls: {
+      ca: text({
+        default: '',
+        format: orEmpty(absolutePath),
+        help: 'PEM file of the authority whose certificates peers are believed. With all three files, peers speak TLS 1.3; files that change are taken up while the agent runs.',
+      }),
+      cert: text({
+        default: '',
+        format: orEmpty(absolutePath),
+        help: "PEM file of this node's certificate, for client and server, naming node.address or the name in peers.dns.",
+      }),
+      key: text({
+        default: '',
+        format: orEmpty(absolutePath),
+        help: 'PEM file of the key of that certificate.',
+      }),
+    },
     insecure: flag({
       default: false,
       help: 'Let peers talk in plain text beyond the loopback interface. Anybody in the network can then read and fake what they say (faked layers are found by their digest).',

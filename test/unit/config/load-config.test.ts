@@ -148,12 +148,20 @@ test('loadConfig() refuses what is no YAML, names a key twice, or uses an alias'
 test('loadConfig() refuses plain text between peers beyond the loopback interface unless told so', () => {
   assert.match(
     refusal('peers:\n  dns: shoal.example\n'),
-    'node.address is not set, a loopback address is wanted, or peers.insecure: true',
+    'node.address is not set, a loopback address is wanted, or certificates in peers.tls, or peers.insecure: true',
   );
   assert.match(refusal('peers:\n  listen: 0.0.0.0:65002\n'), 'peers.listen is "0.0.0.0"');
   loadConfig('peers: {listen: "0.0.0.0:65002", insecure: true}', file, {});
   loadConfig('peers: {listen: "127.9.9.9:65002", static: ["127.0.0.1:2"]}', file, {});
   loadConfig('peers: {listen: "[::1]:65002"}', file, {});
+  loadConfig('peers: {listen: "0.0.0.0:65002", tls: {ca: /a, cert: /b, key: /c}}', file, {});
+});
+
+test('loadConfig() refuses a part of peers.tls', () => {
+  assert.match(
+    refusal('peers: {tls: {ca: /a, cert: /b}}'),
+    'peers.tls.key is not set, all of peers.tls or nothing',
+  );
 });
 
 test('loadConfig() refuses two listeners on one port and two uses of one socket', () => {
