@@ -11,5 +11,13 @@ export interface BlobKey {
 
 /** One string per key, for maps and logs. */
 export function blobKeyId(key: BlobKey): string {
-  return `${key.host}/${key.digest}`;
+  if (key !== lastKey) {
+    lastKey = key;
+    lastId = `${key.host}/${key.digest}`;
+  }
+  return lastId;
 }
+
+/** Keys are immutable, and the same one is asked for many times in a row: its string (and that string's hash) is kept. */
+let lastKey: BlobKey | undefined;
+let lastId = '';

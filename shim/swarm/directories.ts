@@ -1,6 +1,5 @@
 import type { BlobSwarm } from './blob-swarm.ts';
 import type { HashRun, PeerId } from './messages.ts';
-import { rankByRendezvous } from './rendezvous.ts';
 import type { SwarmContext } from './swarm-context.ts';
 
 /** Runs of missing chunks told to the directory. */
@@ -48,7 +47,7 @@ export class Directories {
   refreshRanking(): boolean {
     const { self, peers, limits } = this.#context;
     const before = this.#ranking[0];
-    this.#ranking = rankByRendezvous(this.#blob.keyId, [self, ...peers.members], limits.directoriesPerBlob);
+    this.#ranking = peers.members.rank(this.#blob.keyId, self, limits.directoriesPerBlob);
     if (this.#told !== undefined && !this.#ranking.includes(this.#told)) this.#told = undefined;
     return this.#ranking[0] !== before || this.#told === undefined;
   }

@@ -141,7 +141,7 @@ export class Directory {
   #warmUp(entry: DirectoryEntry, message: Announce, nowMs: number): void {
     if (entry.warmUntilMs !== undefined || message.leasesWanted <= 0) return;
     const meetsSwarm = message.chunksHeld > 0 || message.leased.length > 0;
-    const isAlone = this.#context.peers.members.length === 0;
+    const { isAlone } = this.#context;
     entry.warmUntilMs = nowMs + (meetsSwarm && !isAlone ? this.#context.limits.directoryWarmUpMs : 0);
   }
 
@@ -228,7 +228,7 @@ export class Directory {
     const firstChunk = this.#findFree(entry, asker);
     if (firstChunk === undefined) return undefined;
     const { leaseChunks, leaseChunksAlone } = this.#context.limits;
-    const countMax = this.#context.peers.members.length === 0 ? leaseChunksAlone : leaseChunks;
+    const countMax = this.#context.isAlone ? leaseChunksAlone : leaseChunks;
     let chunkCount = 1;
     while (chunkCount < countMax && entry.free.has(firstChunk + chunkCount)) chunkCount++;
     return { firstChunk, chunkCount };

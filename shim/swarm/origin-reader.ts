@@ -203,7 +203,7 @@ export class OriginReader {
   #drawForRun(nowMs: number, isWanted: (chunk: number) => boolean): void {
     if (nowMs < this.#drawAtMs || !this.#context.gate.hasRoom) return;
     this.#drawAtMs = nowMs + DRAW_INTERVAL_MS;
-    const memberCount = this.#context.peers.members.length + 1;
+    const memberCount = this.#context.peers.othersCount + 1;
     const odds = Math.min(memberCount, 2 ** Math.min(30, this.#draws++));
     if (!this.#context.prng.chance(odds, memberCount)) return;
     const { ledger } = this.#blob;

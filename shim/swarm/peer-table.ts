@@ -1,5 +1,6 @@
 import type { BanList } from './ban-list.ts';
 import type { SwarmLimits } from './limits.ts';
+import { MemberSet } from './member-set.ts';
 import type { Action, PeerId } from './messages.ts';
 
 /** `idle`: no connection; `dialing`: the driver was asked for one; `connected`: hello passed. */
@@ -8,7 +9,6 @@ type PeerState = 'idle' | 'dialing' | 'connected';
 interface Peer {
   zone: string;
   state: PeerState;
-  isMember: boolean;
   dialDeadlineMs: number;
   failures: number;
   backOffMs: number;
@@ -21,9 +21,10 @@ export class PeerTable {
   readonly #limits: SwarmLimits;
   readonly #bans: BanList;
   readonly #emit: (action: Action) => void;
+  /** Peers that this node has had to do with; of other members nothing need be remembered. */
   readonly #peers = new Map<PeerId, Peer>();
-  #members: readonly PeerId[] = [];
-  #connected = 0;
+  readonly #connected = new Set<PeerId>();
+  #members = MemberSet.none;
 
   constructor(options: { self: PeerId; limits: SwarmLimits; bans: BanList; emit: (action: Action) => void }) {
     this.#self = options.self;
@@ -32,46 +33,46 @@ export class PeerTable {
     this.#emit = options.emit;
   }
 
-  /** Members other than this node. */
-  get members(): readonly PeerId[] {
+  get members(): MemberSet {
     return this.#members;
   }
 
+  /** Members other than this node. */
+  get othersCount(): number {
+    return this.#members.countWithout(this.#self);
+  }
+
   get connectedCount(): number {
-    return this.#connected;
+    return this.#connected.size;
   }
 
   setMembers(members: readonly { readonly peer: PeerId; readonly zone: string }[]): void {
-    for (const peer of this.#peers.values()) peer.isMember = false;
-    for (const { peer: id, zone } of members) {
-      if (id === this.#self) continue;
-      const peer = this.#ensure(id);
-      peer.isMember = true;
-      peer.zone = zone;
+    this.#members = MemberSet.of(members);
+    for (const [id, peer] of this.#peers) {
+      if (!this.#members.has(id) && peer.state === 'idle') this.#peers.delete(id);
     }
-    for (const [id, peer] of this.#peers) if (!peer.isMember && peer.state === 'idle') this.#peers.delete(id);
-    this.#members = [...this.#peers].filter(([, peer]) => peer.isMember).map(([id]) => id);
   }
 
   zoneOf(id: PeerId): string {
-    return this.#peers.get(id)?.zone ?? '';
+    return this.#peers.get(id)?.zone || (this.#members.zoneOf(id) ?? '');
   }
 
   isConnected(id: PeerId): boolean {
-    return this.#peers.get(id)?.state === 'connected';
+    return this.#connected.has(id);
   }
 
   /** Whether talking to this peer may be tried now: a member (only those are dialled) or connected, neither banned nor backed off. */
   isUsable(id: PeerId, nowMs: number): boolean {
+    if (id === this.#self || this.#bans.isBanned(id, nowMs)) return false;
     const peer = this.#peers.get(id);
-    if (peer === undefined || this.#bans.isBanned(id, nowMs) || nowMs < peer.backOffUntilMs) return false;
-    return peer.state === 'connected' || peer.isMember;
+    if (peer !== undefined && nowMs < peer.backOffUntilMs) return false;
+    return peer?.state === 'connected' || this.#members.has(id);
   }
 
   /** Whether messages to this peer go out now; asks the driver to dial when it is usable but not connected. */
   reach(id: PeerId, nowMs: number): boolean {
-    const peer = this.#peers.get(id);
-    if (peer === undefined || !this.isUsable(id, nowMs)) return false;
+    if (!this.isUsable(id, nowMs)) return false;
+    const peer = this.#ensure(id);
     if (peer.state === 'idle') {
       peer.state = 'dialing';
       peer.dialDeadlineMs = nowMs + this.#limits.answerTimeoutMs;
@@ -82,7 +83,7 @@ export class PeerTable {
 
   connected(id: PeerId, zone: string): void {
     const peer = this.#ensure(id);
-    if (peer.state !== 'connected') this.#connected++;
+    this.#connected.add(id);
     peer.state = 'connected';
     peer.zone = zone;
     peer.backOffUntilMs = Number.NEGATIVE_INFINITY;
@@ -92,13 +93,12 @@ export class PeerTable {
   disconnected(id: PeerId, nowMs: number): boolean {
     const peer = this.#peers.get(id);
     if (peer === undefined || peer.state === 'idle') return false;
-    const wasConnected = peer.state === 'connected';
-    if (wasConnected) this.#connected--;
+    const wasConnected = this.#connected.delete(id);
     peer.state = 'idle';
     // A lost connection may be an accident and is tried again soon; a failed dial counts as a failure.
     if (wasConnected) peer.backOffUntilMs = Math.max(peer.backOffUntilMs, nowMs + RECONNECT_PAUSE_MS);
     else this.#backOff(peer, nowMs, this.#limits.dialBackOffMinMs);
-    if (!peer.isMember) this.#peers.delete(id);
+    if (!this.#members.has(id)) this.#peers.delete(id);
     return wasConnected;
   }
 
@@ -142,7 +142,6 @@ export class PeerTable {
       peer = {
         zone: '',
         state: 'idle',
-        isMember: false,
         dialDeadlineMs: 0,
         failures: 0,
         backOffMs: 0,

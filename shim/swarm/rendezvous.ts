@@ -4,17 +4,34 @@ import type { PeerId } from './messages.ts';
  * The `count` peers with the highest rendezvous (highest random weight) score for `key`, best first. Every node with the
  * same membership computes the same order, and one member more or less moves only the keys that it wins or loses.
  */
-export function rankByRendezvous(key: string, peers: Iterable<PeerId>, count: number): PeerId[] {
+export function rankByRendezvous(key: string, peers: readonly PeerId[], count: number): PeerId[] {
+  return rankHashed(key, peers, Uint32Array.from(peers, hashPeer), count);
+}
+
+/** The same for peers whose hashes (`hashPeer`) are known already. */
+export function rankHashed(
+  key: string,
+  peers: readonly PeerId[],
+  hashes: Uint32Array,
+  count: number,
+): PeerId[] {
   const keyHash = hashString(key);
-  const best: { peer: PeerId; score: number }[] = [];
-  for (const peer of peers) {
-    const entry = { peer, score: mix(keyHash ^ hashString(peer)) };
+  const best: Scored[] = [];
+  for (let index = 0; index < peers.length; index++) {
+    const score = mix(keyHash ^ (hashes[index] as number));
+    const last = best[best.length - 1];
+    if (best.length === count && last !== undefined && score < last.score) continue;
+    const entry = { peer: peers[index] as PeerId, score };
     const place = best.findIndex((other) => isBefore(entry, other));
     if (place >= 0) best.splice(place, 0, entry);
     else if (best.length < count) best.push(entry);
     if (best.length > count) best.pop();
   }
   return best.map((entry) => entry.peer);
+}
+
+export function hashPeer(peer: PeerId): number {
+  return hashString(peer);
 }
 
 interface Scored {

@@ -58,7 +58,7 @@ export class SwarmContext {
 
   /** No other member: nobody to wait for. */
   get isAlone(): boolean {
-    return this.peers.members.length === 0;
+    return this.peers.othersCount === 0;
   }
 
   emit(action: Action): void {

@@ -33,7 +33,7 @@ export function takeSnapshot(
 ): SwarmSnapshot {
   const { peers, bans, uploads, requests } = context;
   return {
-    members: peers.members.length,
+    members: peers.othersCount,
     connected: peers.connectedCount,
     banned: bans.size,
     uploadsInFlight: uploads.used,

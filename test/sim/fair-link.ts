@@ -1,54 +1,64 @@
-interface Flow<T> {
-  readonly what: T;
-  /** The link's virtual time at which the last byte leaves: bytes that each flow has had since the start. */
-  readonly endsAt: number;
-}
+/** Virtual time is a float: this much of a byte counts as sent. */
+const SLACK_BYTES = 0.01;
 
 /** A link whose flows share its rate equally at every instant (processor sharing). */
 export class FairLink<T> {
-  readonly #bytesPerMs: number;
-  #flows: Flow<T>[] = [];
+  #bytesPerMs: number;
+  readonly #flows: T[] = [];
+  /** Per flow: the link's virtual time (bytes that each flow has had since the start) at which its last byte leaves. */
+  readonly #endsAt: number[] = [];
   #servedEach = 0;
   #atMs = 0;
-  /** Counts changes; an end that was planned before the latest change is out of date. */
-  version = 0;
+  /** When an event for this link is due; an event that comes earlier than any flow ends only plans anew. */
+  plannedMs = Number.POSITIVE_INFINITY;
 
   constructor(rateBytesPerSecond: number) {
     this.#bytesPerMs = rateBytesPerSecond / 1000;
   }
 
+  get flows(): readonly T[] {
+    return this.#flows;
+  }
+
+  setRate(rateBytesPerSecond: number, nowMs: number): void {
+    this.#advance(nowMs);
+    this.#bytesPerMs = rateBytesPerSecond / 1000;
+  }
+
   add(what: T, sizeBytes: number, nowMs: number): void {
     this.#advance(nowMs);
-    this.#flows.push({ what, endsAt: this.#servedEach + sizeBytes });
-    this.version++;
+    this.#flows.push(what);
+    this.#endsAt.push(this.#servedEach + sizeBytes);
   }
 
-  remove(isGone: (what: T) => boolean, nowMs: number): void {
+  remove(what: T, nowMs: number): void {
+    const index = this.#flows.indexOf(what);
+    if (index < 0) return;
     this.#advance(nowMs);
-    this.#flows = this.#flows.filter((flow) => !isGone(flow.what));
-    this.version++;
+    this.#take(index);
   }
 
-  /** When the next flow ends if nothing changes. */
-  nextEndMs(): number | undefined {
+  /** When the next flow ends if nothing changes; Infinity without flows. */
+  nextEndMs(): number {
     let least = Number.POSITIVE_INFINITY;
-    for (const flow of this.#flows) least = Math.min(least, flow.endsAt);
-    if (least === Number.POSITIVE_INFINITY) return undefined;
+    for (const endsAt of this.#endsAt) if (endsAt < least) least = endsAt;
+    if (least === Number.POSITIVE_INFINITY) return least;
     return this.#atMs + (Math.max(0, least - this.#servedEach) * this.#flows.length) / this.#bytesPerMs;
   }
 
-  /** Takes the flows that have ended by now. */
-  takeEnded(nowMs: number): T[] {
+  /** Takes one flow that has ended by now; undefined when there is none (left). */
+  takeEnded(nowMs: number): T | undefined {
     this.#advance(nowMs);
-    const ended: T[] = [];
-    // A hundredth of a byte of slack: virtual time is a float.
-    this.#flows = this.#flows.filter((flow) => {
-      const isEnded = flow.endsAt <= this.#servedEach + 0.01;
-      if (isEnded) ended.push(flow.what);
-      return !isEnded;
-    });
-    this.version++;
-    return ended;
+    const limit = this.#servedEach + SLACK_BYTES;
+    for (let index = 0; index < this.#endsAt.length; index++) {
+      if ((this.#endsAt[index] as number) <= limit) return this.#take(index);
+    }
+    return undefined;
+  }
+
+  #take(index: number): T | undefined {
+    this.#endsAt.splice(index, 1);
+    return this.#flows.splice(index, 1)[0];
   }
 
   #advance(nowMs: number): void {

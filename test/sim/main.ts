@@ -14,6 +14,7 @@ const { values } = parseArgs({
     'latency-ms': { type: 'string', default: '1' },
     'spread-ms': { type: 'string', default: '1000' },
     json: { type: 'boolean', default: false },
+    limits: { type: 'string', default: '{}' },
     verbose: { type: 'boolean', default: false },
   },
 });
@@ -35,6 +36,7 @@ const world = new World({
   latencyMs: Number(values['latency-ms']),
   originLatencyMs: 5,
   startSpreadMs: Number(values['spread-ms']),
+  limits: JSON.parse(values.limits) as Record<string, number>,
 });
 const isDone = world.run(3_600_000);
 const result = {

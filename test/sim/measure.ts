@@ -1,41 +1,46 @@
+import { boundSeconds } from './bound.ts';
+import type { SimNode } from './sim-node.ts';
 import type { World } from './world.ts';
 
 export interface Measured {
   readonly nodes: number;
-  readonly seed: number;
-  readonly p50Seconds: number;
-  readonly p95Seconds: number;
-  readonly maxSeconds: number;
-  /** What no scheme can beat: the origin sends each byte once, each node receives all, and all uplinks together send N copies. */
-  readonly boundSeconds: number;
   readonly p95OverBound: number;
   readonly originOverImage: number;
-  readonly wastedOverImage: number;
+  readonly p95Seconds: number;
+  readonly boundSeconds: number;
+  readonly seed: number;
   readonly traceHash: string;
+  readonly p50Seconds: number;
+  readonly maxSeconds: number;
+  readonly wastedOverImage: number;
 }
 
-export function measure(world: World): Measured {
+/** Figures of a world that has run, over `nodes` (all that finished by default) and against `bound`, s. */
+export function measure(
+  world: World,
+  {
+    nodes = world.nodes,
+    bound = boundSeconds(world.options),
+  }: { nodes?: readonly SimNode[]; bound?: number } = {},
+): Measured {
   const { options, counts } = world;
   const imageBytes = options.blobSizesBytes.reduce((sum, size) => sum + size, 0);
-  const pullers = options.nodes - (options.seeds?.length ?? 0) - (options.idle?.length ?? 0);
-  const bound = Math.max(
-    imageBytes / options.originBytesPerSecond,
-    imageBytes / options.downBytesPerSecond,
-    (pullers * imageBytes) / (options.originBytesPerSecond + pullers * options.upBytesPerSecond),
-  );
-  const seconds = world.secondsTaken().sort((left, right) => left - right);
-  const at = (share: number) =>
-    seconds[Math.min(seconds.length - 1, Math.floor(seconds.length * share))] ?? Number.NaN;
+  const seconds = world.secondsTaken(nodes).sort((left, right) => left - right);
   return {
     nodes: options.nodes,
-    seed: options.seed,
-    p50Seconds: at(0.5),
-    p95Seconds: at(0.95),
-    maxSeconds: at(1),
-    boundSeconds: bound,
-    p95OverBound: at(0.95) / bound,
+    p95OverBound: percentile(seconds, 0.95) / bound,
     originOverImage: counts.originBytes / imageBytes,
-    wastedOverImage: counts.wastedBytes / imageBytes / Math.max(1, pullers),
+    p95Seconds: percentile(seconds, 0.95),
+    boundSeconds: bound,
+    seed: options.seed,
     traceHash: world.traceHash.toString(16).padStart(8, '0'),
+    p50Seconds: percentile(seconds, 0.5),
+    maxSeconds: percentile(seconds, 1),
+    wastedOverImage: counts.wastedBytes / imageBytes / Math.max(1, seconds.length),
   };
+}
+
+/** Nearest rank: the least value that this share of all values does not exceed. */
+function percentile(sorted: readonly number[], share: number): number {
+  return sorted[Math.max(0, Math.ceil(sorted.length * share) - 1)] ?? Number.NaN;
 }

@@ -2,6 +2,9 @@ import type { BlobKey } from '../../shim/base/blob-key.ts';
 import type { ChunkRun, PeerMessage } from '../../shim/swarm/messages.ts';
 import type { SwarmNode } from '../../shim/swarm/swarm-node.ts';
 import type { FairLink } from './fair-link.ts';
+import type { SimBlob } from './sim-blob.ts';
+import type { SimClock } from './sim-clock.ts';
+import type { SimMachine } from './sim-machine.ts';
 import type { Fault } from './world-options.ts';
 
 export type SimEvent =
@@ -11,61 +14,128 @@ export type SimEvent =
       readonly kind: 'message';
       readonly from: number;
       readonly to: number;
-      readonly link: number;
+      readonly link: Connection;
       readonly message: PeerMessage;
     }
   | { readonly kind: 'dialled'; readonly from: number; readonly to: number }
   | { readonly kind: 'closed'; readonly node: number; readonly peer: number; readonly reason: string }
-  | { readonly kind: 'linkEnd'; readonly node: number; readonly version: number }
-  | { readonly kind: 'originEnd'; readonly version: number }
-  | { readonly kind: 'chunkBegun'; readonly upload: Upload }
-  | { readonly kind: 'chunk'; readonly upload: Upload }
+  | { readonly kind: 'linkEnd'; readonly link: FairLink<Flow> }
+  | { readonly kind: 'flowStart'; readonly flow: Flow }
+  | { readonly kind: 'chunkBegun'; readonly flow: ChunkFlow }
+  | { readonly kind: 'chunkArrived'; readonly flow: Flow }
+  | { readonly kind: 'chunkStored'; readonly flow: Flow }
+  | { readonly kind: 'unpacked'; readonly node: number; readonly life: number; readonly blob: SimBlob }
   | { readonly kind: 'originStart'; readonly read: OriginRead }
-  | { readonly kind: 'originChunk'; readonly read: OriginRead }
-  | { readonly kind: 'originFailed'; readonly read: OriginRead; readonly retryAfterMs: number }
+  | { readonly kind: 'originFailed'; readonly read: OriginRead; readonly failure: OriginFailure }
   | { readonly kind: 'fault'; readonly fault: Fault };
 
-export interface Upload {
-  readonly from: number;
-  readonly to: number;
-  readonly link: number;
-  readonly requestId: number;
-  readonly key: BlobKey;
-  readonly chunk: number;
-  readonly sentMs: number;
+/** One end's half of a connection; a new one after each reconnect, so that what is on its way on an old one is lost. */
+export interface Connection {
+  /** The same for both halves. */
+  readonly number: number;
+  /** Nothing is delivered before: what was sent earlier on it was late. */
+  notBeforeMs: number;
 }
+
+/** A chunk on its way to a node: over every link of `links` at once, done when the slowest has passed it. */
+export interface FlowBase {
+  readonly to: number;
+  readonly blob: SimBlob;
+  readonly chunk: number;
+  readonly sizeBytes: number;
+  readonly links: readonly FairLink<Flow>[];
+  linksLeft: number;
+}
+
+export interface ChunkFlow extends FlowBase {
+  readonly kind: 'peer';
+  readonly from: number;
+  /** The sender's half of the connection. */
+  readonly connection: Connection;
+  readonly requestId: number;
+  readonly sentMs: number;
+  readonly bytes: number;
+  /** Life of the receiver at the start: a restarted node does not get what its former self asked for. */
+  readonly life: number;
+}
+
+export interface OriginFlow extends FlowBase {
+  readonly kind: 'origin';
+  readonly read: OriginRead;
+  readonly life: number;
+}
+
+export type Flow = ChunkFlow | OriginFlow;
 
 export interface OriginRead {
   readonly node: number;
+  readonly life: number;
   readonly key: BlobKey;
   readonly run: ChunkRun;
   next: number;
   isCancelled: boolean;
 }
 
+export interface OriginFailure {
+  readonly code: string;
+  readonly retryAfterMs?: number;
+}
+
+/** What a node has of one blob. */
+export interface StoredBlob {
+  readonly blob: SimBlob;
+  /** Per chunk: which bytes. */
+  readonly bytes: Uint8Array;
+  /** Per chunk: the node's count of written bytes at the time, for the page cache. */
+  readonly writtenAt: Float64Array;
+  held: number;
+  /** Content is made of all chunks before it. */
+  unpacked: number;
+  isUnpacking: boolean;
+  isOpen: boolean;
+  /** Bytes proved wrong once: from then on the origin alone is read. */
+  isDistrusted: boolean;
+}
+
 export interface SimNode {
   readonly index: number;
+  readonly zone: string;
   core: SwarmNode;
-  readonly up: FairLink<Upload>;
-  downFreeMs: number;
+  /** Counts restarts. */
+  life: number;
+  readonly clock: SimClock;
+  readonly up: FairLink<Flow>;
+  readonly down: FairLink<Flow>;
+  readonly machine: SimMachine;
+  readonly stored: Map<SimBlob, StoredBlob>;
+  /** Blobs that are not yet complete. */
+  readonly openBlobs: Set<SimBlob>;
+  readonly connections: Map<number, Connection>;
   wakeAtMs: number;
+  isStarted: boolean;
   isAlive: boolean;
   isLiar: boolean;
+  publishesLies: boolean;
   isBusy: boolean;
   frozenUntilMs: number;
   startMs: number;
-  readonly openBlobs: Set<string>;
   doneMs: number | undefined;
-  /** Peers connected, with the number of the connection: messages of an older one are lost. */
-  readonly links: Map<number, number>;
 }
 
-/** Nodes have an index in the model and an address among themselves. */
+const names: string[] = [];
+const indexes = new Map<string, number>();
+
+/** Nodes have an index in the model and an address among themselves; the same string each time, for maps' sake. */
 export function peerName(index: number): string {
-  return `10.${index >>> 16}.${(index >>> 8) & 255}.${index & 255}:65002`;
+  let name = names[index];
+  if (name === undefined) {
+    name = `10.${index >>> 16}.${(index >>> 8) & 255}.${index & 255}:65002`;
+    names[index] = name;
+    indexes.set(name, index);
+  }
+  return name;
 }
 
 export function peerIndex(peer: string): number {
-  const [, high, middle, low] = /^10\.(\d+)\.(\d+)\.(\d+):/.exec(peer) ?? [];
-  return (Number(high) << 16) | (Number(middle) << 8) | Number(low);
+  return indexes.get(peer) as number;
 }

@@ -1,43 +1,70 @@
 import { type BlobKey, blobKeyId } from '../../shim/base/blob-key.ts';
-import type { ChunkHash, ChunkRun } from '../../shim/swarm/messages.ts';
+import type { ChunkRun } from '../../shim/swarm/messages.ts';
 import { FairLink } from './fair-link.ts';
-import { chunkBytesOf } from './sim-blob.ts';
-import type { OriginRead, SimNode } from './sim-node.ts';
-import { passDown, type WorldHost } from './world-host.ts';
+import { chunkBytesOf, chunkHashOf, TRUE_BYTES, wrongBytesOf } from './sim-blob.ts';
+import type { SimNetwork } from './sim-network.ts';
+import type { Flow, OriginFailure, OriginFlow, OriginRead, SimNode } from './sim-node.ts';
+import { keep } from './stored-blobs.ts';
+import type { WorldHost } from './world-host.ts';
+import type { Fault, WorldOptions } from './world-options.ts';
 
-export interface SimOriginOptions {
-  readonly originBytesPerSecond: number;
-  readonly originLatencyMs: number;
-  readonly downBytesPerSecond: number;
-}
+type Down = Extract<Fault, { kind: 'originDown' }>;
 
-/** The origin: one link that all reads share fairly, which may refuse for a while. */
+/** A read that gets no answer fails after this, ms. */
+const OUTAGE_TIMEOUT_MS = 5_000;
+/** What a registry that refuses for too many requests says, ms. */
+const RATE_RETRY_AFTER_MS = 1_000;
+const CODES = { 429: 'RATE_LIMITED', 503: 'UNAVAILABLE', outage: 'TIMEOUT' } as const;
+
+/** The origin: one link that all reads share fairly, a limit of requests a second, and times at which it refuses. */
 export class SimOrigin {
   readonly #host: WorldHost;
-  readonly #options: SimOriginOptions;
-  readonly #link: FairLink<OriginRead>;
+  readonly #network: SimNetwork;
+  readonly #options: WorldOptions;
+  readonly #link: FairLink<Flow>;
   readonly #reads = new Set<OriginRead>();
-  #down: { readonly untilMs: number; readonly retryAfterMs: number } | undefined;
+  #down: Down | undefined;
+  /** Requests that may come now; refilled as time passes, up to one second's worth. */
+  #allowance: number;
+  #allowanceAtMs = 0;
 
-  constructor(host: WorldHost, options: SimOriginOptions) {
+  constructor(host: WorldHost, network: SimNetwork, options: WorldOptions) {
     this.#host = host;
+    this.#network = network;
     this.#options = options;
     this.#link = new FairLink(options.originBytesPerSecond);
+    this.#allowance = options.originRequestsPerSecond ?? 0;
   }
 
-  refuse(down: { readonly untilMs: number; readonly retryAfterMs: number }): void {
+  refuse(down: Down): void {
     this.#down = down;
   }
 
+  heal(): void {
+    this.#down = undefined;
+  }
+
   read(node: SimNode, key: BlobKey, run: ChunkRun): void {
-    const read: OriginRead = { node: node.index, key, run, next: run.firstChunk, isCancelled: false };
-    const { nowMs, counts } = this.#host;
+    const { nowMs, counts, observers } = this.#host;
+    const read: OriginRead = {
+      node: node.index,
+      life: node.life,
+      key,
+      run,
+      next: run.firstChunk,
+      isCancelled: false,
+    };
     counts.originRequests++;
+    for (const observer of observers) observer.onOriginRequest?.(node, this.#host.blobOf(key), run, nowMs);
     this.#reads.add(read);
-    const atMs = nowMs + this.#options.originLatencyMs;
-    if (this.#down !== undefined && nowMs < this.#down.untilMs) {
-      this.#host.push(atMs, { kind: 'originFailed', read, retryAfterMs: this.#down.retryAfterMs });
-    } else this.#host.push(atMs, { kind: 'originStart', read });
+    const failure = this.#failureNow();
+    if (failure === undefined)
+      this.#host.push(nowMs + this.#options.originLatencyMs, { kind: 'originStart', read });
+    else {
+      counts.originRefusals++;
+      const afterMs = failure.code === CODES.outage ? OUTAGE_TIMEOUT_MS : this.#options.originLatencyMs;
+      this.#host.push(nowMs + afterMs, { kind: 'originFailed', read, failure });
+    }
   }
 
   cancel(node: SimNode, key: BlobKey, run: ChunkRun): void {
@@ -48,60 +75,80 @@ export class SimOrigin {
   }
 
   handleStart(read: OriginRead): void {
-    if (!this.#host.nodes[read.node]?.isAlive || read.isCancelled) {
-      this.#reads.delete(read);
-      return;
-    }
-    this.#link.add(read, this.#bytesOf(read), this.#host.nowMs);
-    this.#plan();
+    const node = this.#readerOf(read);
+    if (node === undefined) return;
+    const blob = this.#host.blobOf(read.key);
+    const links = [this.#link, node.down];
+    const sizeBytes = chunkBytesOf(blob, read.next);
+    const { life } = read;
+    const flow: OriginFlow = {
+      kind: 'origin',
+      to: node.index,
+      life,
+      blob,
+      chunk: read.next,
+      sizeBytes,
+      links,
+      linksLeft: 0,
+      read,
+    };
+    this.#network.begin(flow);
   }
 
-  handleLinkEnd(version: number): void {
-    if (this.#link.version !== version) return;
-    const bytesPerSecond = this.#options.downBytesPerSecond;
-    for (const read of this.#link.takeEnded(this.#host.nowMs)) {
-      const sizeBytes = this.#bytesOf(read);
-      this.#host.counts.originBytes += sizeBytes;
-      const transfer = { sizeBytes, bytesPerSecond, latencyMs: 0 };
-      passDown(this.#host, read.node, transfer, { kind: 'originChunk', read });
-    }
-    this.#plan();
+  handlePassed(flow: OriginFlow): void {
+    const { counts, observers, nowMs } = this.#host;
+    const node = this.#host.nodes[flow.to] as SimNode;
+    counts.originBytes += flow.sizeBytes;
+    for (const observer of observers) observer.onOriginBytes?.(node, flow.blob, flow.sizeBytes, nowMs);
+    this.#network.store(node, flow);
   }
 
-  handleChunk(read: OriginRead): void {
-    const node = this.#host.nodes[read.node] as SimNode;
-    if (!node.isAlive || read.isCancelled) {
-      this.#reads.delete(read);
-      return;
-    }
-    const chunk = read.next++;
+  handleStored({ read, blob, chunk }: OriginFlow): void {
+    const node = this.#readerOf(read);
+    if (node === undefined) return;
+    read.next++;
     this.#host.trace(4, read.node, chunk);
-    const hash = this.#host.blobOf(read.key).hashes[0]?.hashes[chunk] as ChunkHash;
     const isEnd = read.next === read.run.firstChunk + read.run.chunkCount;
     if (!isEnd) this.handleStart(read);
-    node.core.handleOriginChunk(read.key, chunk, hash, this.#host.nowMs);
+    const bytes = node.publishesLies ? wrongBytesOf(node.index) : TRUE_BYTES;
+    keep(this.#host, node, { blob, chunk, bytes });
+    node.core.handleOriginChunk(read.key, chunk, chunkHashOf(blob, chunk, bytes), this.#host.localMs(node));
     this.#host.drain(node);
     if (!isEnd) return;
     this.#reads.delete(read);
-    node.core.handleOriginEnd(read.key, read.run, { ok: true }, this.#host.nowMs);
+    node.core.handleOriginEnd(read.key, read.run, { ok: true }, this.#host.localMs(node));
     this.#host.drain(node);
   }
 
-  handleFailed(read: OriginRead, retryAfterMs: number): void {
-    const node = this.#host.nodes[read.node] as SimNode;
+  handleFailed(read: OriginRead, failure: OriginFailure): void {
+    const node = this.#readerOf(read);
     this.#reads.delete(read);
-    if (!node.isAlive || read.isCancelled) return;
-    const outcome = { ok: false, fatal: false, code: 'RATE_LIMITED', retryAfterMs } as const;
-    node.core.handleOriginEnd(read.key, read.run, outcome, this.#host.nowMs);
+    if (node === undefined) return;
+    const outcome = { ok: false, fatal: false, ...failure } as const;
+    node.core.handleOriginEnd(read.key, read.run, outcome, this.#host.localMs(node));
     this.#host.drain(node);
   }
 
-  #bytesOf(read: OriginRead): number {
-    return chunkBytesOf(this.#host.blobOf(read.key), read.next);
+  /** Undefined when nobody waits for the answer any longer. */
+  #readerOf(read: OriginRead): SimNode | undefined {
+    const node = this.#host.nodes[read.node] as SimNode;
+    if (node.isAlive && node.life === read.life && !read.isCancelled) return node;
+    this.#reads.delete(read);
+    return undefined;
   }
 
-  #plan(): void {
-    const endMs = this.#link.nextEndMs();
-    if (endMs !== undefined) this.#host.push(endMs, { kind: 'originEnd', version: this.#link.version });
+  #failureNow(): OriginFailure | undefined {
+    const { nowMs } = this.#host;
+    const down = this.#down;
+    if (down !== undefined && nowMs < down.untilMs) {
+      return { code: CODES[down.answer ?? 429], retryAfterMs: down.retryAfterMs };
+    }
+    const rate = this.#options.originRequestsPerSecond;
+    if (rate === undefined) return undefined;
+    this.#allowance = Math.min(rate, this.#allowance + ((nowMs - this.#allowanceAtMs) / 1000) * rate);
+    this.#allowanceAtMs = nowMs;
+    if (this.#allowance < 1) return { code: CODES[429], retryAfterMs: RATE_RETRY_AFTER_MS };
+    this.#allowance--;
+    return undefined;
   }
 }

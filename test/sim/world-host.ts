@@ -1,11 +1,15 @@
 import type { BlobKey } from '../../shim/base/blob-key.ts';
+import type { Prng } from '../../shim/swarm/prng.ts';
+import type { Observer } from './observer.ts';
 import type { SimBlob } from './sim-blob.ts';
-import type { SimEvent, SimNode } from './sim-node.ts';
+import type { Flow, SimEvent, SimNode } from './sim-node.ts';
 
 export interface WorldCounts {
   originBytes: number;
   originRequests: number;
+  originRefusals: number;
   peerBytes: number;
+  crossZoneBytes: number;
   wastedBytes: number;
   messages: number;
   events: number;
@@ -17,23 +21,19 @@ export interface WorldHost {
   readonly nowMs: number;
   readonly nodes: readonly SimNode[];
   readonly counts: WorldCounts;
+  readonly observers: readonly Observer[];
+  /** Draws of the model itself; nodes have their own. */
+  readonly prng: Prng;
   blobOf(key: BlobKey): SimBlob;
   push(atMs: number, event: SimEvent): void;
+  /** The node's own time. */
+  localMs(node: SimNode): number;
   /** Carries out what the node's core asks for after an input. */
   drain(node: SimNode): void;
+  /** A received chunk is on disk. */
+  handleStored(flow: Flow): void;
   isFrozen(node: SimNode): boolean;
+  /** When something sent now on a connection arrives: later when packets are lost. */
+  arrivalMs(connection: { notBeforeMs: number }): number;
   trace(kind: number, node: number, detail: number): void;
-}
-
-/** The receiving link passes chunks one after the other, each not before it was sent. */
-export function passDown(
-  host: WorldHost,
-  to: number,
-  transfer: { readonly sizeBytes: number; readonly bytesPerSecond: number; readonly latencyMs: number },
-  event: SimEvent,
-): void {
-  const node = host.nodes[to] as SimNode;
-  const busyMs = (transfer.sizeBytes / transfer.bytesPerSecond) * 1000;
-  node.downFreeMs = Math.max(host.nowMs + transfer.latencyMs, node.downFreeMs + busyMs);
-  host.push(node.downFreeMs, event);
 }

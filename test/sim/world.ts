@@ -1,24 +1,35 @@
 import { type BlobKey, blobKeyId } from '../../shim/base/blob-key.ts';
 import type { Action, PeerMessage } from '../../shim/swarm/messages.ts';
 import { Prng } from '../../shim/swarm/prng.ts';
-import { SwarmNode } from '../../shim/swarm/swarm-node.ts';
+import { type Member, SwarmNode } from '../../shim/swarm/swarm-node.ts';
 import { EventHeap } from './event-heap.ts';
 import { FairLink } from './fair-link.ts';
+import type { Observer } from './observer.ts';
 import { makeBlob, type SimBlob } from './sim-blob.ts';
-import { peerIndex, peerName, type SimEvent, type SimNode } from './sim-node.ts';
+import { SimClock } from './sim-clock.ts';
+import { SimMachine } from './sim-machine.ts';
+import { SimNetwork } from './sim-network.ts';
+import { type Connection, type Flow, peerIndex, peerName, type SimEvent, type SimNode } from './sim-node.ts';
 import { SimOrigin } from './sim-origin.ts';
-import { SimUplinks } from './sim-uplinks.ts';
-import type { WorldHost } from './world-host.ts';
-import type { Fault, WorldOptions } from './world-options.ts';
+import { SimPulls } from './sim-pulls.ts';
+import { type FaultWorld, WorldFaults } from './world-faults.ts';
+import type { WorldCounts } from './world-host.ts';
+import type { WorldOptions } from './world-options.ts';
+
+/** How often observers get to see the nodes, ms of model time. */
+const SAMPLE_MS = 100;
 
 /** Hosts real `SwarmNode`s over a modelled network. Deterministic: same options, same trace hash. */
-export class World implements WorldHost {
+export class World implements FaultWorld {
   readonly options: WorldOptions;
+  readonly observers: readonly Observer[];
   readonly nodes: SimNode[] = [];
-  readonly counts = {
+  readonly counts: WorldCounts = {
     originBytes: 0,
     originRequests: 0,
+    originRefusals: 0,
     peerBytes: 0,
+    crossZoneBytes: 0,
     wastedBytes: 0,
     messages: 0,
     events: 0,
@@ -26,83 +37,201 @@ export class World implements WorldHost {
   };
   readonly notes = new Map<string, number>();
   readonly blobs: readonly SimBlob[];
+  readonly prng: Prng;
+  readonly network: SimNetwork;
+  readonly origin: SimOrigin;
   nowMs = 0;
   traceHash = 0x811c9dc5;
   readonly #heap = new EventHeap<SimEvent>();
-  readonly #origin: SimOrigin;
-  readonly #uplinks: SimUplinks;
+  readonly #pulls: SimPulls;
+  readonly #faults: WorldFaults;
   readonly #blobByKey = new Map<string, SimBlob>();
-  #partition: { readonly at: number; readonly untilMs: number } | undefined;
-  #linkCount = 0;
-  #pending = 0;
+  readonly #blobByObject = new Map<BlobKey, SimBlob>();
+  #members: readonly Member[] | undefined;
+  #connectionCount = 0;
+  /** Faults to come that give nodes something to do. */
+  #revivalsAhead = 0;
   #isBegun = false;
+  #sampleAtMs = 0;
 
-  constructor(options: WorldOptions) {
+  constructor(options: WorldOptions, observers: readonly Observer[] = []) {
     this.options = options;
-    this.#origin = new SimOrigin(this, options);
-    this.#uplinks = new SimUplinks(this, options);
+    this.observers = observers;
+    this.network = new SimNetwork(this, options);
+    this.origin = new SimOrigin(this, this.network, options);
+    this.network.onOriginPassed = (flow) => this.origin.handlePassed(flow);
     this.blobs = options.blobSizesBytes.map((sizeBytes, index) => makeBlob(index, sizeBytes));
-    for (const blob of this.blobs) this.#blobByKey.set(blobKeyId(blob.key), blob);
-    const prng = new Prng(options.seed);
-    for (let index = 0; index < options.nodes; index++) this.#addNode(index, prng);
-    for (const fault of options.faults ?? []) this.push(fault.atMs, { kind: 'fault', fault });
+    for (const blob of this.blobs) {
+      this.#blobByKey.set(blobKeyId(blob.key), blob);
+      this.#blobByObject.set(blob.key, blob);
+    }
+    this.#pulls = new SimPulls(this, options, this.blobs);
+    this.#faults = new WorldFaults(this);
+    this.prng = new Prng(options.seed);
+    for (let index = 0; index < options.nodes; index++) this.#addNode(index);
+    for (const fault of options.faults ?? []) {
+      this.push(fault.atMs, { kind: 'fault', fault });
+      if (fault.kind === 'restart' || fault.kind === 'heal') this.#revivalsAhead++;
+    }
   }
 
   /** Runs until every pulling node that is alive is done, or until `untilMs`. Whether all are done. */
   run(untilMs: number): boolean {
-    for (const node of this.#isBegun ? [] : this.nodes) {
-      node.core.handleMembers(this.#members(), this.nowMs);
-      this.drain(node);
-    }
+    if (!this.#isBegun) for (const node of this.nodes) this.setMembers(node, this.members());
     this.#isBegun = true;
-    while (this.#pending > 0) {
-      if ((this.#heap.nextMs ?? Number.POSITIVE_INFINITY) > untilMs) return false;
-      const next = this.#heap.pop();
-      if (next === undefined) return false;
-      this.nowMs = next.atMs;
-      this.counts.events++;
-      this.#handle(next.event);
-    }
-    return true;
+    const isDone = this.#runEvents(untilMs);
+    for (const observer of this.observers) observer.onEnd?.(this.nodes, isDone, this.nowMs);
+    return isDone;
   }
 
   push(atMs: number, event: SimEvent): void {
     this.#heap.push(atMs, event);
   }
 
+  localMs(node: SimNode): number {
+    return node.clock.localMs(this.nowMs);
+  }
+
   blobOf(key: BlobKey): SimBlob {
-    const blob = this.#blobByKey.get(blobKeyId(key));
+    const blob = this.#blobByObject.get(key) ?? this.#blobByKey.get(blobKeyId(key));
     if (blob === undefined) throw new Error(`nobody made ${key.digest}`);
     return blob;
   }
 
   /** Seconds from its own start that each finished node took. */
-  secondsTaken(): number[] {
-    return this.nodes
+  secondsTaken(nodes: readonly SimNode[] = this.nodes): number[] {
+    return nodes
       .filter((node) => node.doneMs !== undefined)
       .map((node) => ((node.doneMs as number) - node.startMs) / 1000);
   }
 
-  #addNode(index: number, prng: Prng): void {
+  members(): readonly Member[] {
+    this.#members ??= this.nodes.map(({ index, zone }) => ({ peer: peerName(index), zone }));
+    return this.#members;
+  }
+
+  setMembers(node: SimNode, members: readonly Member[]): void {
+    if (!node.isAlive) return;
+    node.core.handleMembers(members, this.localMs(node));
+    this.drain(node);
+  }
+
+  isFrozen(node: SimNode): boolean {
+    return this.nowMs < node.frozenUntilMs;
+  }
+
+  arrivalMs(connection: { notBeforeMs: number }): number {
+    return this.#faults.arrivalMs(connection, this.options.latencyMs);
+  }
+
+  excuse(node: SimNode): void {
+    this.#pulls.excuse(node);
+  }
+
+  crash(node: SimNode): void {
+    this.#pulls.excuse(node);
+    node.isAlive = false;
+    this.network.dropAll(node);
+    for (const peer of node.connections.keys()) {
+      const closed = { kind: 'closed', node: peer, peer: node.index, reason: 'reset' } as const;
+      this.push(this.nowMs + this.options.latencyMs, closed);
+    }
+  }
+
+  restart(node: SimNode): void {
+    node.core = this.#makeCore(node.index);
+    node.life++;
+    node.isAlive = true;
+    node.isLiar = false;
+    node.publishesLies = false;
+    node.connections.clear();
+    node.openBlobs.clear();
+    node.stored.clear();
+    node.machine.restart(this.nowMs);
+    node.wakeAtMs = Number.POSITIVE_INFINITY;
+    node.startMs = this.nowMs;
+    node.doneMs = undefined;
+    this.#pulls.expect(node);
+    this.setMembers(node, this.members());
+    this.#start(node);
+  }
+
+  close(node: SimNode, peer: number, reason: string): void {
+    node.connections.delete(peer);
+    this.network.cut(node, this.nodes[peer] as SimNode);
+    if (!node.isAlive) return;
+    node.core.handleDisconnected(peerName(peer), reason, this.localMs(node));
+    this.drain(node);
+  }
+
+  drain(node: SimNode): void {
+    for (let action = node.core.pollAction(); action !== undefined; action = node.core.pollAction())
+      this.#act(node, action);
+    const wakeMs = node.core.nextWakeupMs();
+    if (wakeMs !== undefined) this.#schedule(node, Math.max(this.nowMs, node.clock.worldMs(wakeMs)));
+  }
+
+  /** A received chunk is on disk. */
+  handleStored(flow: Flow): void {
+    if (flow.kind === 'origin') this.origin.handleStored(flow);
+    else this.network.handleStored(flow);
+    const node = this.nodes[flow.to] as SimNode;
+    const stored = node.stored.get(flow.blob);
+    if (stored !== undefined) this.#pulls.advance(node, stored);
+  }
+
+  trace(kind: number, node: number, detail: number): void {
+    let hash = Math.imul(this.traceHash ^ kind, 0x01000193);
+    hash = Math.imul(hash ^ node, 0x01000193);
+    hash = Math.imul(hash ^ detail, 0x01000193);
+    this.traceHash = Math.imul(hash ^ Math.round(this.nowMs * 1000), 0x01000193) >>> 0;
+  }
+
+  #runEvents(untilMs: number): boolean {
+    while (this.#pulls.pendingCount > 0 || this.#revivalsAhead > 0) {
+      const atMs = this.#heap.nextMs;
+      if (atMs === undefined || atMs > untilMs) return false;
+      if (atMs >= this.#sampleAtMs) this.#sample(atMs);
+      this.nowMs = atMs;
+      this.counts.events++;
+      this.#handle(this.#heap.pop() as SimEvent);
+    }
+    return true;
+  }
+
+  #sample(atMs: number): void {
+    for (const observer of this.observers) observer.onSample?.(this.nodes, this.nowMs);
+    this.#sampleAtMs = atMs + SAMPLE_MS;
+  }
+
+  #addNode(index: number): void {
     const { options } = this;
-    const drawnMs = prng.below(Math.max(1, Math.round(options.startSpreadMs * 1000))) / 1000;
+    const drawnMs = this.prng.below(Math.max(1, Math.round(options.startSpreadMs * 1000))) / 1000;
     const startMs = options.startMs?.get(index) ?? drawnMs;
-    this.nodes.push({
+    const node: SimNode = {
       index,
+      zone: zoneOf(options, index),
       core: this.#makeCore(index),
-      up: new FairLink(options.upBytesPerSecond),
-      downFreeMs: 0,
+      life: 0,
+      clock: new SimClock(0),
+      up: new FairLink(options.upOf?.get(index) ?? options.upBytesPerSecond),
+      down: new FairLink(options.downBytesPerSecond),
+      machine: new SimMachine(options.machine),
+      stored: new Map(),
+      openBlobs: new Set(),
+      connections: new Map(),
       wakeAtMs: Number.POSITIVE_INFINITY,
+      isStarted: false,
       isAlive: true,
       isLiar: false,
+      publishesLies: false,
       isBusy: false,
       frozenUntilMs: 0,
       startMs,
-      openBlobs: new Set(),
       doneMs: undefined,
-      links: new Map(),
-    });
-    if (this.#isPuller(index)) this.#pending++;
+    };
+    this.nodes.push(node);
+    this.#pulls.expect(node);
     this.push(startMs, { kind: 'start', node: index });
   }
 
@@ -110,83 +239,68 @@ export class World implements WorldHost {
     const { seed, limits, mayNotReadOrigin } = this.options;
     return new SwarmNode({
       self: peerName(index),
-      zone: 'z',
+      zone: zoneOf(this.options, index),
       seed: Math.imul(seed + 1, 0x9e3779b1) ^ index,
       mayReadOrigin: !mayNotReadOrigin?.includes(index),
       ...(limits === undefined ? {} : { limits }),
     });
   }
 
-  #isPuller(index: number): boolean {
-    return !this.options.seeds?.includes(index) && !this.options.idle?.includes(index);
-  }
-
   #handle(event: SimEvent): void {
     switch (event.kind) {
-      case 'start':
-        this.#start(event.node);
+      case 'message':
+        this.#deliver(event);
         return;
       case 'wake':
         this.#wake(event.node, event.atMs);
         return;
-      case 'message':
-        this.#deliver(event);
+      case 'linkEnd':
+        this.network.handleLinkEnd(event.link);
+        return;
+      case 'chunkBegun':
+        this.network.handleBegun(event.flow);
+        return;
+      case 'chunkArrived':
+        this.network.handleArrived(event.flow);
+        return;
+      case 'chunkStored':
+        this.handleStored(event.flow);
+        return;
+      case 'flowStart':
+        this.network.handleStart(event.flow);
+        return;
+      case 'unpacked':
+        this.#unpacked(event);
+        return;
+      case 'start':
+        this.#start(this.nodes[event.node] as SimNode);
         return;
       case 'dialled':
         this.#connect(event.from, event.to);
         return;
       case 'closed':
-        this.#closed(event.node, event.peer, event.reason);
-        return;
-      case 'linkEnd':
-        this.#uplinks.handleLinkEnd(event.node, event.version);
-        return;
-      case 'originEnd':
-        this.#origin.handleLinkEnd(event.version);
-        return;
-      case 'chunkBegun':
-        this.#uplinks.handleBegun(event.upload);
-        return;
-      case 'chunk':
-        this.#uplinks.handleArrived(event.upload);
+        this.close(this.nodes[event.node] as SimNode, event.peer, event.reason);
         return;
       case 'originStart':
-        this.#origin.handleStart(event.read);
-        return;
-      case 'originChunk':
-        this.#origin.handleChunk(event.read);
+        this.origin.handleStart(event.read);
         return;
       case 'originFailed':
-        this.#origin.handleFailed(event.read, event.retryAfterMs);
+        this.origin.handleFailed(event.read, event.failure);
         return;
       case 'fault':
-        this.#fault(event.fault);
+        if (event.fault.kind === 'restart' || event.fault.kind === 'heal') this.#revivalsAhead--;
+        this.#faults.apply(event.fault);
         return;
       default:
         event satisfies never;
     }
   }
 
-  #start(index: number): void {
-    const node = this.nodes[index] as SimNode;
-    if (!node.isAlive) return;
-    this.trace(1, index, 0);
-    for (const blob of this.blobs) {
-      if (this.options.idle?.includes(index)) continue;
-      if (this.options.seeds?.includes(index)) node.core.seed(blob, this.nowMs);
-      else {
-        node.openBlobs.add(blobKeyId(blob.key));
-        node.core.join({ ...blob, held: undefined, hashes: [] }, this.nowMs);
-      }
-    }
+  #start(node: SimNode): void {
+    if (!node.isAlive || (node.isStarted && node.life === 0)) return;
+    this.trace(1, node.index, 0);
+    this.#pulls.start(node);
     this.drain(node);
-  }
-
-  #membersCache: { peer: string; zone: string }[] | undefined;
-
-  #members(): { peer: string; zone: string }[] {
-    this.#membersCache ??= this.nodes.map((node) => ({ peer: peerName(node.index), zone: 'z' }));
-    return this.#membersCache;
   }
 
   #wake(index: number, atMs: number): void {
@@ -197,25 +311,33 @@ export class World implements WorldHost {
       this.#schedule(node, node.frozenUntilMs);
       return;
     }
-    node.core.handleTimeout(this.nowMs);
+    node.core.handleTimeout(this.localMs(node));
+    this.drain(node);
+  }
+
+  #unpacked(event: Extract<SimEvent, { kind: 'unpacked' }>): void {
+    const node = this.nodes[event.node] as SimNode;
+    if (!node.isAlive || node.life !== event.life) return;
+    this.#pulls.handleUnpacked(node, event.blob);
     this.drain(node);
   }
 
   #deliver(event: Extract<SimEvent, { kind: 'message' }>): void {
     const node = this.nodes[event.to] as SimNode;
-    if (!node.isAlive || node.links.get(event.from) !== event.link) return;
+    if (!node.isAlive || node.connections.get(event.from)?.number !== event.link.number) return;
     if (this.isFrozen(node)) {
       this.push(node.frozenUntilMs, event);
       return;
     }
+    const { message } = event;
     this.counts.messages++;
     this.trace(2, event.to, event.from);
-    if (node.isBusy && event.message.kind === 'request') {
-      this.#send(node, event.from, { kind: 'busy', requestId: event.message.requestId, retryAfterMs: 50 });
+    if (node.isBusy && message.kind === 'request') {
+      this.#send(node, event.from, { kind: 'busy', requestId: message.requestId, retryAfterMs: 50 });
       return;
     }
-    if (event.message.kind === 'busy') this.counts.busy++;
-    node.core.handleMessage(peerName(event.from), event.message, this.nowMs);
+    if (message.kind === 'busy') this.counts.busy++;
+    node.core.handleMessage(peerName(event.from), message, this.localMs(node));
     this.drain(node);
   }
 
@@ -223,34 +345,19 @@ export class World implements WorldHost {
     const dialler = this.nodes[from] as SimNode;
     const other = this.nodes[to] as SimNode;
     if (!dialler.isAlive) return;
-    if (!other.isAlive || this.#isCut(from, to) || this.isFrozen(other)) {
-      this.#closed(from, to, 'cannot dial');
+    if (!other.isAlive || this.#faults.isCut(from, to) || this.isFrozen(other)) {
+      this.close(dialler, to, 'cannot dial');
       return;
     }
-    if (!dialler.links.has(to)) {
-      const link = ++this.#linkCount;
-      dialler.links.set(to, link);
-      other.links.set(from, link);
-      other.core.handleConnected(peerName(from), { zone: 'z' }, this.nowMs);
+    if (!dialler.connections.has(to)) {
+      const number = ++this.#connectionCount;
+      dialler.connections.set(to, { number, notBeforeMs: 0 });
+      other.connections.set(from, { number, notBeforeMs: 0 });
+      other.core.handleConnected(peerName(from), { zone: dialler.zone }, this.localMs(other));
       this.drain(other);
     }
-    dialler.core.handleConnected(peerName(to), { zone: 'z' }, this.nowMs);
+    dialler.core.handleConnected(peerName(to), { zone: other.zone }, this.localMs(dialler));
     this.drain(dialler);
-  }
-
-  #closed(index: number, peer: number, reason: string): void {
-    const node = this.nodes[index] as SimNode;
-    node.links.delete(peer);
-    if (!node.isAlive) return;
-    node.core.handleDisconnected(peerName(peer), reason, this.nowMs);
-    this.drain(node);
-  }
-
-  drain(node: SimNode): void {
-    for (let action = node.core.pollAction(); action !== undefined; action = node.core.pollAction())
-      this.#act(node, action);
-    const wakeMs = node.core.nextWakeupMs();
-    if (wakeMs !== undefined) this.#schedule(node, Math.max(this.nowMs, wakeMs));
   }
 
   #schedule(node: SimNode, atMs: number): void {
@@ -261,32 +368,28 @@ export class World implements WorldHost {
 
   #act(node: SimNode, action: Action): void {
     switch (action.kind) {
+      case 'send':
+        this.#send(node, peerIndex(action.peer), action.message);
+        return;
+      case 'serve':
+        this.network.serve(node, action);
+        return;
       case 'dial':
-        this.push(this.nowMs + 2 * this.options.latencyMs, {
-          kind: 'dialled',
-          from: node.index,
-          to: peerIndex(action.peer),
-        });
+        this.#dial(node, peerIndex(action.peer));
         return;
       case 'hangUp':
         this.#hangUp(node.index, peerIndex(action.peer));
         return;
-      case 'send':
-        this.#send(node, peerIndex(action.peer), action.message);
-        return;
       case 'readOrigin':
-        this.#origin.read(node, action.key, action.run);
+        this.origin.read(node, action.key, action.run);
         return;
       case 'cancelOrigin':
-        this.#origin.cancel(node, action.key, action.run);
-        return;
-      case 'serve':
-        this.#uplinks.serve(node, action);
+        this.origin.cancel(node, action.key, action.run);
         return;
       case 'cancelServe':
         return;
       case 'complete':
-        this.#complete(node, action.key);
+        this.#pulls.handleComplete(node, action.key);
         return;
       case 'note':
         this.notes.set(action.event, (this.notes.get(action.event) ?? 0) + 1);
@@ -296,16 +399,15 @@ export class World implements WorldHost {
     }
   }
 
+  #dial(node: SimNode, to: number): void {
+    const { latencyMs } = this.options;
+    this.push(this.nowMs + 2 * latencyMs, { kind: 'dialled', from: node.index, to });
+  }
+
   #send(node: SimNode, to: number, message: PeerMessage): void {
-    const link = node.links.get(to);
-    if (link === undefined || this.#isCut(node.index, to)) return;
-    this.push(this.nowMs + this.options.latencyMs, {
-      kind: 'message',
-      from: node.index,
-      to,
-      link,
-      message,
-    });
+    const link: Connection | undefined = node.connections.get(to);
+    if (link === undefined || this.#faults.isCut(node.index, to)) return;
+    this.push(this.arrivalMs(link), { kind: 'message', from: node.index, to, link, message });
   }
 
   #hangUp(from: number, to: number): void {
@@ -313,105 +415,12 @@ export class World implements WorldHost {
       [from, to],
       [to, from],
     ] as const) {
-      if (this.nodes[index]?.links.has(peer))
+      if (this.nodes[index]?.connections.has(peer))
         this.push(this.nowMs, { kind: 'closed', node: index, peer, reason: 'hung up' });
     }
   }
+}
 
-  #complete(node: SimNode, key: BlobKey): void {
-    if (!node.openBlobs.delete(blobKeyId(key)) || node.openBlobs.size > 0) return;
-    node.doneMs = this.nowMs;
-    this.#pending--;
-    this.trace(5, node.index, 0);
-  }
-
-  #fault(fault: Fault): void {
-    switch (fault.kind) {
-      case 'crash':
-        this.#crash(fault.node);
-        return;
-      case 'restart':
-        this.#restart(fault.node);
-        return;
-      case 'freeze':
-        (this.nodes[fault.node] as SimNode).frozenUntilMs = fault.untilMs;
-        return;
-      case 'lie':
-        (this.nodes[fault.node] as SimNode).isLiar = true;
-        return;
-      case 'busy':
-        (this.nodes[fault.node] as SimNode).isBusy = true;
-        return;
-      case 'partition':
-        this.#cut(fault.node, fault.untilMs);
-        return;
-      case 'originDown':
-        this.#origin.refuse(fault);
-        return;
-      default:
-        fault satisfies never;
-    }
-  }
-
-  #crash(index: number): void {
-    const node = this.nodes[index] as SimNode;
-    const isWaitedFor = node.isAlive && node.doneMs === undefined && this.#isPuller(index);
-    if (isWaitedFor && !this.#comesBack(index)) this.#pending--;
-    node.isAlive = false;
-    for (const peer of node.links.keys()) {
-      this.push(this.nowMs + this.options.latencyMs, {
-        kind: 'closed',
-        node: peer,
-        peer: index,
-        reason: 'reset',
-      });
-    }
-  }
-
-  #comesBack(index: number): boolean {
-    const faults = this.options.faults ?? [];
-    return faults.some(
-      ({ kind, atMs, ...fault }) =>
-        kind === 'restart' && atMs > this.nowMs && 'node' in fault && fault.node === index,
-    );
-  }
-
-  #restart(index: number): void {
-    const node = this.nodes[index] as SimNode;
-    node.core = this.#makeCore(index);
-    node.isAlive = true;
-    node.links.clear();
-    node.openBlobs.clear();
-    node.wakeAtMs = Number.POSITIVE_INFINITY;
-    node.startMs = this.nowMs;
-    node.doneMs = undefined;
-    node.core.handleMembers(this.#members(), this.nowMs);
-    this.#start(index);
-  }
-
-  #cut(at: number, untilMs: number): void {
-    this.#partition = { at, untilMs };
-    for (const node of this.nodes) {
-      for (const peer of node.links.keys()) {
-        if (this.#isCut(node.index, peer))
-          this.push(this.nowMs + 1, { kind: 'closed', node: node.index, peer, reason: 'cut' });
-      }
-    }
-  }
-
-  #isCut(left: number, right: number): boolean {
-    const cut = this.#partition;
-    return cut !== undefined && this.nowMs < cut.untilMs && left < cut.at !== right < cut.at;
-  }
-
-  isFrozen(node: SimNode): boolean {
-    return this.nowMs < node.frozenUntilMs;
-  }
-
-  trace(kind: number, node: number, detail: number): void {
-    let hash = this.traceHash;
-    for (const value of [kind, node, detail, Math.round(this.nowMs * 1000)])
-      hash = Math.imul(hash ^ value, 0x01000193) >>> 0;
-    this.traceHash = hash;
-  }
+function zoneOf({ zones }: WorldOptions, index: number): string {
+  return zones === undefined ? 'z' : `z${index % zones.count}`;
 }

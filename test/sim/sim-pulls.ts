@@ -1,0 +1,118 @@
+import type { BlobKey } from '../../shim/base/blob-key.ts';
+import { CHUNK_SIZE_BYTES } from '../../shim/swarm/limits.ts';
+import { chunkBytesOf, NO_BYTES, type SimBlob, TRUE_BYTES } from './sim-blob.ts';
+import type { SimNode, StoredBlob } from './sim-node.ts';
+import { emptyStore, forgetAll } from './stored-blobs.ts';
+import type { WorldHost } from './world-host.ts';
+import type { WorldOptions } from './world-options.ts';
+
+/** What nodes want: starts pulls, checks what is complete, unpacks, and knows who is still at work. */
+export class SimPulls {
+  readonly #host: WorldHost;
+  readonly #options: WorldOptions;
+  readonly #blobs: readonly SimBlob[];
+  readonly #pending = new Set<SimNode>();
+
+  constructor(host: WorldHost, options: WorldOptions, blobs: readonly SimBlob[]) {
+    this.#host = host;
+    this.#options = options;
+    this.#blobs = blobs;
+  }
+
+  get pendingCount(): number {
+    return this.#pending.size;
+  }
+
+  wants(index: number, blob: SimBlob): boolean {
+    const { seeds, idle, unwanted } = this.#options;
+    return !seeds?.includes(index) && !idle?.includes(index) && !unwanted?.get(index)?.includes(blob.index);
+  }
+
+  /** The node's pull is waited for from now on. */
+  expect(node: SimNode): void {
+    if (this.#blobs.some((blob) => this.wants(node.index, blob))) this.#pending.add(node);
+  }
+
+  /** Nobody waits for the node any longer: it crashed, or lies. */
+  excuse(node: SimNode): void {
+    this.#pending.delete(node);
+  }
+
+  start(node: SimNode): void {
+    node.isStarted = true;
+    for (const blob of this.#blobs) {
+      if (this.#options.seeds?.includes(node.index)) this.#seed(node, blob);
+      else if (this.wants(node.index, blob)) {
+        node.stored.set(blob, emptyStore(blob));
+        node.openBlobs.add(blob);
+        const { key, sizeBytes } = blob;
+        node.core.join({ key, sizeBytes, held: undefined, hashes: [] }, this.#host.localMs(node));
+      }
+    }
+  }
+
+  handleComplete(node: SimNode, key: BlobKey): void {
+    const blob = this.#host.blobOf(key);
+    const stored = node.stored.get(blob);
+    if (stored === undefined || !node.openBlobs.has(blob)) return;
+    if (!node.isLiar && stored.bytes.some((bytes) => bytes !== TRUE_BYTES)) {
+      this.#distrust(node, stored);
+      return;
+    }
+    node.openBlobs.delete(blob);
+    this.advance(node, stored);
+    this.#endIfDone(node);
+  }
+
+  /** Unpacks the next chunk when it is there and none is being unpacked. */
+  advance(node: SimNode, stored: StoredBlob): void {
+    const { blob, unpacked, isUnpacking } = stored;
+    if (!node.machine.unpacks || isUnpacking || unpacked >= blob.chunkCount) return;
+    if (stored.bytes[unpacked] === NO_BYTES) return;
+    stored.isUnpacking = true;
+    const { nowMs } = this.#host;
+    const endMs = node.machine.unpack(
+      chunkBytesOf(blob, unpacked),
+      stored.writtenAt[unpacked] as number,
+      nowMs,
+    );
+    this.#host.push(endMs, { kind: 'unpacked', node: node.index, life: node.life, blob });
+  }
+
+  handleUnpacked(node: SimNode, blob: SimBlob): void {
+    const stored = node.stored.get(blob);
+    if (stored === undefined) return;
+    stored.isUnpacking = false;
+    stored.unpacked++;
+    node.core.setConsumer(blob.key, stored.unpacked * CHUNK_SIZE_BYTES, this.#host.localMs(node));
+    this.advance(node, stored);
+    this.#endIfDone(node);
+  }
+
+  #seed(node: SimNode, blob: SimBlob): void {
+    const stored = emptyStore(blob);
+    stored.bytes.fill(TRUE_BYTES);
+    stored.held = blob.chunkCount;
+    node.stored.set(blob, stored);
+    const { key, sizeBytes, hashes } = blob;
+    node.core.seed({ key, sizeBytes, hashes }, this.#host.localMs(node));
+  }
+
+  /** The blob's digest is not that of the bytes: what a driver does then. */
+  #distrust(node: SimNode, stored: StoredBlob): void {
+    forgetAll(stored);
+    stored.isDistrusted = true;
+    this.#host.trace(6, node.index, stored.blob.index);
+    node.core.distrust(stored.blob.key, this.#host.localMs(node));
+  }
+
+  #endIfDone(node: SimNode): void {
+    if (node.openBlobs.size > 0 || node.doneMs !== undefined) return;
+    if (node.machine.unpacks) {
+      for (const stored of node.stored.values()) if (stored.unpacked < stored.blob.chunkCount) return;
+    }
+    node.doneMs = this.#host.nowMs;
+    this.#pending.delete(node);
+    this.#host.trace(5, node.index, 0);
+  }
+}
