@@ -1,4 +1,5 @@
 import { ErrorCode, ShoalError } from '../base/errors.ts';
+import { type P2pHostRule, parseP2pHostRule } from '../base/p2p-address.ts';
 import type { FrontOptions } from './run-front.ts';
 
 export const FRONT_HELP = `Usage: shoal front [options]
@@ -10,6 +11,7 @@ Owns kubelet's CRI socket and the node's HTTP port; passes pulls to the agent wh
   --agent PATH         the agent's CRI socket (default /run/shoal/agent/cri.sock; SHOAL_FRONT_AGENT)
   --http HOST:PORT     HTTP port for containerd and overlaybd (default 127.0.0.1:65001; "off" for none; SHOAL_FRONT_HTTP)
   --agent-http ADDRESS the agent's HTTP service: a socket path or HOST:PORT (default /run/shoal/agent/http.sock; SHOAL_FRONT_AGENT_HTTP)
+  --p2p-addresses RULE,… registries that have P2P addresses, as the agent's p2p.addresses (default *.cr.aliyuncs.com; "off" for none; SHOAL_FRONT_P2P_ADDRESSES)
 `;
 
 const DEFAULTS = {
@@ -18,6 +20,7 @@ const DEFAULTS = {
   agent: '/run/shoal/agent/cri.sock',
   http: '127.0.0.1:65001',
   'agent-http': '/run/shoal/agent/http.sock',
+  'p2p-addresses': '*.cr.aliyuncs.com',
 } as const;
 type Name = keyof typeof DEFAULTS;
 
@@ -29,24 +32,29 @@ export function parseFrontOptions(args: readonly string[], env: NodeJS.ProcessEn
   const flags = readFlags(args);
   if (flags.has('help')) return undefined;
   const value = (name: Name): string => {
-    return flags.get(name) || env[`SHOAL_FRONT_${name.toUpperCase().replace('-', '_')}`] || DEFAULTS[name];
+    return flags.get(name) || env[`SHOAL_FRONT_${name.toUpperCase().replaceAll('-', '_')}`] || DEFAULTS[name];
   };
   const paths = {
     socketPath: socketPath('socket', value('socket')),
     containerdSocketPath: socketPath('containerd', value('containerd')),
     agentSocketPath: socketPath('agent', value('agent')),
   };
-  if (value('http') === 'off') return paths;
+  const p2pRules = readP2pRules(value('p2p-addresses'));
+  if (value('http') === 'off') return { ...paths, p2pRules };
   const agentHttp = value('agent-http');
   const agent = agentHttp.startsWith('/') ? { path: agentHttp } : hostAndPort('agent-http', agentHttp);
-  return { ...paths, http: { listen: hostAndPort('http', value('http')), agent } };
+  return { ...paths, p2pRules, http: { listen: hostAndPort('http', value('http')), agent } };
+}
+
+function readP2pRules(value: string): P2pHostRule[] {
+  return value === 'off' ? [] : value.split(',').map((rule) => parseP2pHostRule(rule.trim()));
 }
 
 /** `--name value` and `--name=value`. By hand: `parseArgs` is memory that this process does without. */
 function readFlags(args: readonly string[]): ReadonlyMap<string, string> {
   const flags = new Map<string, string>();
   for (let index = 0; index < args.length; index += 1) {
-    const [, name = '', inline] = /^--?([a-z-]+)(?:=(.*))?$/s.exec(args[index] ?? '') ?? [];
+    const [, name = '', inline] = /^--?([a-z0-9-]+)(?:=(.*))?$/s.exec(args[index] ?? '') ?? [];
     if (name === 'help' || name === 'h') flags.set('help', '');
     else if (!Object.hasOwn(DEFAULTS, name)) throw wrongFlags(`"${args[index]}"`);
     else {

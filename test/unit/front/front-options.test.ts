@@ -1,5 +1,6 @@
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
+import { DEFAULT_P2P_HOST_RULES } from '../../../shim/base/p2p-address.ts';
 import { parseFrontOptions } from '../../../shim/front/front-options.ts';
 
 test('parseFrontOptions() has a default for everything', () => {
@@ -8,7 +9,22 @@ test('parseFrontOptions() has a default for everything', () => {
     containerdSocketPath: '/run/containerd/containerd.sock',
     agentSocketPath: '/run/shoal/agent/cri.sock',
     http: { listen: { host: '127.0.0.1', port: 65001 }, agent: { path: '/run/shoal/agent/http.sock' } },
+    p2pRules: DEFAULT_P2P_HOST_RULES,
   });
+});
+
+test('parseFrontOptions() reads P2P address rules as the agent does', () => {
+  const rules = (...args: string[]) => parseFrontOptions(args, {})?.p2pRules;
+  assert.equal(rules('--p2p-addresses', '*.a.test, *.b.test=p2p:7000'), [
+    { hosts: '*.a.test', label: 'distributed', port: 65_001 },
+    { hosts: '*.b.test', label: 'p2p', port: 7000 },
+  ]);
+  assert.equal(rules('--p2p-addresses=off'), []);
+  assert.is(
+    parseFrontOptions([], { SHOAL_FRONT_P2P_ADDRESSES: '*.c.test' })?.p2pRules?.[0]?.hosts,
+    '*.c.test',
+  );
+  assert.throws(() => rules('--p2p-addresses', '*'), /Cannot read P2P address rule "\*"/);
 });
 
 test('parseFrontOptions() takes flags before the environment before defaults', () => {
