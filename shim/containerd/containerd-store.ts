@@ -2,9 +2,10 @@ import { randomUUID } from 'node:crypto';
 import { mkdir, rename, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { ErrorCode, nodeErrorCode, ShoalError, throwIfAborted } from '../base/errors.ts';
-import type { ImagePlan, ImageStore, ImportSession } from '../store/image-store.ts';
+import type { ImagePlan, ImageStore, ImportSession, WarmSession } from '../store/image-store.ts';
 import { BlobStore } from './blob-store.ts';
 import { ContainerdClient } from './containerd-client.ts';
+import { hasRecord } from './image-records.ts';
 import { refuseImageVerifiers } from './image-verifiers.ts';
 import { ContainerdSession } from './import-session.ts';
 import { Lease } from './lease.ts';
@@ -99,7 +100,19 @@ export class ContainerdStore implements ImageStore {
   }
 
   /** @throws Unsupported when the pull is containerd's own (remote snapshotter, image verifiers), StoreUnavailable, StoreFailed */
-  async open(plan: ImagePlan, signal: AbortSignal): Promise<ImportSession> {
+  open(plan: ImagePlan, signal: AbortSignal): Promise<ImportSession> {
+    return this.#openSession(plan, signal);
+  }
+
+  openWarm(plan: ImagePlan, signal: AbortSignal): Promise<WarmSession> {
+    return this.#openSession(plan, signal);
+  }
+
+  async has(name: string, signal: AbortSignal): Promise<boolean> {
+    return await hasRecord(this.#client, name, signal);
+  }
+
+  async #openSession(plan: ImagePlan, signal: AbortSignal): Promise<ContainerdSession> {
     throwIfAborted(signal, 'open containerd');
     const setup = await this.setup(signal);
     if (setup.verifiesImages) await refuseImageVerifiers(this.#options.configFile ?? CONFIG_FILE);
@@ -156,7 +169,7 @@ export class ContainerdStore implements ImageStore {
       plan,
     }: { setup: ContainerdSetup; snapshotter: Snapshotter | undefined; plan: ImagePlan },
     signal: AbortSignal,
-  ): Promise<ImportSession> {
+  ): Promise<ContainerdSession> {
     const blobs = new BlobStore(this.#client, setup.contentRoot);
     const direct = this.#direct(snapshotter, name);
     const keepLayers = !(this.#options.discardUnpackedLayers ?? setup.cri.discardUnpackedLayers ?? false);

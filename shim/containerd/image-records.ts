@@ -31,6 +31,15 @@ export async function writeRecord(
   await client.call(api.images.update, { image, updateMask }, options);
 }
 
+export async function hasRecord(
+  client: ContainerdClient,
+  name: string,
+  signal: AbortSignal,
+): Promise<boolean> {
+  const call = client.call(api.images.get, { name }, { signal, doing: `look up image "${name}"` });
+  return (await unless([GrpcCode.NotFound], call)) !== undefined;
+}
+
 /** Labels by which collection of garbage finds everything from the manifest down. */
 export function manifestReferences(plan: ImagePlan, keepLayers: boolean): Labels {
   const labels: Record<string, string> = { [`${GC_REF}content.config`]: plan.config.descriptor.digest };

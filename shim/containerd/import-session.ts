@@ -5,7 +5,7 @@ import { assert } from '../base/assert.ts';
 import type { RawDocument } from '../base/descriptor.ts';
 import type { Digest } from '../base/digest.ts';
 import { cancelled, throwIfAborted } from '../base/errors.ts';
-import type { ImagePlan, ImportSession, LayerPlan, ReadyLayer } from '../store/image-store.ts';
+import type { ImagePlan, ImportSession, LayerPlan, ReadyLayer, WarmSession } from '../store/image-store.ts';
 import type { BlobStore } from './blob-store.ts';
 import type { ContainerdClient } from './containerd-client.ts';
 import { waitForCri } from './cri-image.ts';
@@ -47,7 +47,7 @@ export interface SessionParts {
 }
 
 /** One image on its way into containerd. */
-export class ContainerdSession implements ImportSession {
+export class ContainerdSession implements ImportSession, WarmSession {
   readonly missing: ReadonlySet<number>;
   readonly treeMode: 'overlay' | 'none';
   readonly finishedBy: 'shoal' | 'containerd';
@@ -57,8 +57,9 @@ export class ContainerdSession implements ImportSession {
   /** Resolves for each layer when its snapshot is committed. */
   readonly #committed: readonly PromiseWithResolvers<void>[];
   readonly #added = new Set<number>();
-  #state: 'open' | 'finished' | 'aborted' = 'open';
+  #state: 'open' | 'finished' | 'held' | 'aborted' = 'open';
   #aborting: Promise<void> | undefined;
+  #holding: Promise<void> = Promise.resolve();
 
   constructor(parts: SessionParts) {
     this.#parts = parts;
@@ -118,6 +119,14 @@ export class ContainerdSession implements ImportSession {
     });
   }
 
+  /** The lease stays, and with it what was committed; no record names it, so that nobody can start from it. */
+  hold(): Promise<void> {
+    if (this.#state !== 'open') return this.#holding;
+    this.#state = 'held';
+    this.#holding = this.#hold();
+    return this.#holding;
+  }
+
   /**
    * After `finish` of a session that containerd finishes, it only drops the lease; call it when containerd's own pull is over.
    */
@@ -130,16 +139,22 @@ export class ContainerdSession implements ImportSession {
     return this.#parts.direct?.stagingDirectory;
   }
 
+  async #hold(): Promise<void> {
+    await this.#stopRunning();
+    // What cannot be taken back now is under the lease as well, and is tried again with it.
+    await this.#takeBack(AbortSignal.timeout(ABORT_TIMEOUT_MS)).catch(() => undefined);
+  }
+
   async #abort(): Promise<void> {
-    const wasOpen = this.#state === 'open';
-    if (wasOpen) {
+    await this.#holding;
+    if (this.#state === 'finished' && this.finishedBy === 'shoal') return;
+    const isFinished = this.#state === 'finished';
+    if (this.#state === 'open') {
       this.#state = 'aborted';
-      this.#stop.abort(cancelled(AbortSignal.abort(), 'import an image'));
-      await Promise.allSettled(this.#running);
-      this.#end();
-    } else if (this.finishedBy === 'shoal') return;
+      await this.#stopRunning();
+    }
     const signal = AbortSignal.timeout(ABORT_TIMEOUT_MS);
-    const takenBack = wasOpen ? this.#takeBack(signal) : Promise.resolve();
+    const takenBack = isFinished ? Promise.resolve() : this.#takeBack(signal);
     const clean = await takenBack
       .then(() => this.#parts.lease.delete(signal))
       .then(
@@ -147,6 +162,12 @@ export class ContainerdSession implements ImportSession {
         () => false,
       );
     this.#parts.onReleased(clean);
+  }
+
+  async #stopRunning(): Promise<void> {
+    this.#stop.abort(cancelled(AbortSignal.abort(), 'import an image'));
+    await Promise.allSettled(this.#running);
+    this.#end();
   }
 
   async #takeBack(signal: AbortSignal): Promise<void> {

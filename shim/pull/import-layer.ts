@@ -4,14 +4,14 @@ import { syncFile } from '../base/durable-file.ts';
 import { ErrorCode, isShoalError, throwIfAborted } from '../base/errors.ts';
 import type { Gate } from '../base/gate.ts';
 import type { Transfer } from '../peer/transfer.ts';
-import type { ImportSession, LayerPlan, ReadyLayer } from '../store/image-store.ts';
+import type { LayerPlan, LayerSession, ReadyLayer } from '../store/image-store.ts';
 import type { UnpackJob, UnpackPool, UnpackResult } from '../unpack/unpack-pool.ts';
 import type { PullProgress } from './progress.ts';
 
 /** What the layers of one pull have in common. */
 export interface LayerContext {
   readonly unpack: UnpackPool;
-  readonly session: ImportSession;
+  readonly session: LayerSession;
   /** Whether this process may set owners and make device nodes. */
   readonly privileged: boolean;
   readonly unpackedBytesMax: number;

@@ -28,6 +28,7 @@ export class PullProgress {
   readonly reference: string;
   digest: Digest | undefined;
   layers: LayerProgress[] = [];
+  #followed: PullProgress | undefined;
 
   constructor(reference: string) {
     this.reference = reference;
@@ -43,9 +44,14 @@ export class PullProgress {
     if (layer !== undefined) Object.assign(layer, change);
   }
 
+  /** Shows another one's layers, of the same image, until told otherwise: this pull waits for that. */
+  follow(other: PullProgress | undefined): void {
+    this.#followed = other;
+  }
+
   snapshot(): PullSnapshot {
     const { reference, digest } = this;
-    const layers = this.layers.map((layer) => ({ ...layer }));
+    const layers = (this.#followed ?? this).layers.map((layer) => ({ ...layer }));
     return {
       reference,
       digest,
@@ -61,4 +67,18 @@ export function addCounts(a: TransferCounts, b: TransferCounts): TransferCounts 
     peerBytes: a.peerBytes + b.peerBytes,
     cacheBytes: a.cacheBytes + b.cacheBytes,
   };
+}
+
+/**
+ * Sums up attempts to bring one image, each of which found in the cache what those before it had fetched: that counts
+ * once, where it came from first.
+ */
+export function addAttempts(attempts: readonly TransferCounts[]): TransferCounts {
+  let movedBytes = 0;
+  let cacheBytes = 0;
+  for (const counts of attempts) {
+    cacheBytes = Math.max(cacheBytes, counts.cacheBytes - movedBytes);
+    movedBytes += counts.originBytes + counts.peerBytes;
+  }
+  return { ...attempts.reduce(addCounts, NO_BYTES), cacheBytes };
 }

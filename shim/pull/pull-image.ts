@@ -1,21 +1,15 @@
 import type { Platform } from '../base/descriptor.ts';
 import type { Digest } from '../base/digest.ts';
-import type { ShoalError } from '../base/errors.ts';
-import { Gate } from '../base/gate.ts';
-import type { ReadOrigin, Transfer, TransferCounts, TransferEngine } from '../peer/transfer.ts';
+import type { Transfer, TransferCounts, TransferEngine } from '../peer/transfer.ts';
 import type { Origin } from '../registry/origin.ts';
 import type { Reference } from '../registry/reference.ts';
-import type { ImagePlan, ImageStore, ImportSession, LayerPlan } from '../store/image-store.ts';
+import type { ImagePlan, ImageStore } from '../store/image-store.ts';
 import type { UnpackPool } from '../unpack/unpack-pool.ts';
-import { firstFailure } from './first-failure.ts';
-import { heldTransfer } from './held-transfer.ts';
-import { importLayer, type LayerContext, MergeSpoilt, type StoredBlob } from './import-layer.ts';
-import { planImage } from './plan-image.ts';
-import type { PullProgress } from './progress.ts';
-import { stalled, watchForStall } from './stall-watch.ts';
-
-/** A store that merges one layer after the other has nothing from layers that arrive long before their turn. */
-const MERGED_AT_ONCE = 2;
+import { MergeSpoilt, type StoredBlob } from './import-layer.ts';
+import { importLayers } from './import-layers.ts';
+import { type PlanRequest, planImage } from './plan-image.ts';
+import { addAttempts, type PullProgress } from './progress.ts';
+import { stalled } from './stall-watch.ts';
 
 export interface PullDependencies {
   readonly engine: TransferEngine;
@@ -28,6 +22,19 @@ export interface PullDependencies {
   readonly layersAtOnce: number;
   /** A pull that waits for bytes and gets none for this long fails with `Stalled`. */
   readonly stallTimeoutMs: number;
+  /** What has been brought, or is on its way, ahead of pulls. */
+  readonly ahead?: AheadOfPulls;
+}
+
+/** Images are warmed before anybody pulls them; a pull that has proved its right to read takes over what there is. */
+export interface AheadOfPulls {
+  /**
+   * Waits for a warm-up of this image that is under way, as long as it makes progress. Gives where the bytes came from that
+   * attempts to warm it moved, the first one first. Never rejects but for `signal`.
+   */
+  join(plan: ImagePlan, progress: PullProgress, signal: AbortSignal): Promise<readonly TransferCounts[]>;
+  /** The image is in place: what was held for it is needed no longer. Never rejects. */
+  settled(plan: ImagePlan): Promise<void>;
 }
 
 export interface PullRequest {
@@ -49,7 +56,10 @@ export interface PullResult {
   readonly release: () => Promise<void>;
   /** Sum of the layers' compressed sizes. */
   readonly imageBytes: number;
+  /** Where the bytes came from that this pull moved. */
   readonly counts: TransferCounts;
+  /** How the image came to this node: what was warmed for it included. */
+  readonly broughtCounts: TransferCounts;
 }
 
 /**
@@ -64,6 +74,7 @@ export async function pullImage(
   const plan = await planInTime(dependencies, request, signal);
   const descriptors = plan.layers.map((layer) => layer.descriptor);
   request.progress.begin(plan.target.digest, descriptors);
+  const before = (await dependencies.ahead?.join(plan, request.progress, signal)) ?? [];
   await using kept = new AsyncDisposableStack();
   const keep = (transfer: Transfer): void => kept.defer(() => transfer.release());
   const finished = await importImage({ ...dependencies, ...request, plan, keep }, signal).catch(
@@ -73,14 +84,16 @@ export async function pullImage(
     },
   );
   const imageBytes = descriptors.reduce((sum, layer) => sum + layer.sizeBytes, 0);
+  await dependencies.ahead?.settled(plan);
   const { counts } = request.progress.snapshot();
-  return { ...finished, digest: plan.target.digest, imageBytes, counts };
+  const broughtCounts = addAttempts([...before, counts]);
+  return { ...finished, digest: plan.target.digest, imageBytes, counts, broughtCounts };
 }
 
 /** A registry that answers nothing is left to containerd as one whose layers stop coming is. */
-async function planInTime(
-  { platform, stallTimeoutMs }: PullDependencies,
-  request: PullRequest,
+export async function planInTime(
+  { platform, stallTimeoutMs }: Pick<PullDependencies, 'platform' | 'stallTimeoutMs'>,
+  request: PlanRequest & { readonly progress: PullProgress },
   signal: AbortSignal,
 ): Promise<ImagePlan> {
   const late = new AbortController();
@@ -115,70 +128,8 @@ async function importImage(
 }
 
 /** Only now: what an aborted import put into the store goes away again, and the cache must still have it then. */
-async function adoptAll(engine: TransferEngine, stored: readonly StoredBlob[]): Promise<void> {
+export async function adoptAll(engine: TransferEngine, stored: readonly StoredBlob[]): Promise<void> {
   // The image is in place; where this fails, peers are served from the cache as before.
   for (const { key, path, sizeBytes } of stored)
     await engine.adopt(key, path, sizeBytes).catch(() => undefined);
-}
-
-async function importLayers(
-  parts: Import,
-  session: ImportSession,
-  signal: AbortSignal,
-): Promise<readonly StoredBlob[]> {
-  const { plan, progress, stallTimeoutMs, layersAtOnce } = parts;
-  const stop = new AbortController();
-  const openTransfer = (layer: LayerPlan, index: number): Transfer =>
-    startTransfer(parts, session, layer, index);
-  const stored: StoredBlob[] = [];
-  const onStored = (blob: StoredBlob): void => void stored.push(blob);
-  const downloads = new Gate(
-    session.treeMode === 'merge' ? Math.min(layersAtOnce, MERGED_AT_ONCE) : layersAtOnce,
-  );
-  const context: LayerContext = { ...parts, session, openTransfer, downloads, onStored };
-  const abort = (reason: ShoalError): void => stop.abort(reason);
-  const endWatch = watchForStall(watchOf(progress), stallTimeoutMs, plan.names[0] ?? '', abort);
-  try {
-    await firstFailure(startImports(context, plan, signal, stop));
-    return stored;
-  } finally {
-    endWatch();
-  }
-}
-
-function startImports(
-  context: LayerContext,
-  plan: ImagePlan,
-  signal: AbortSignal,
-  stop: AbortController,
-): Promise<void>[] {
-  const linked = AbortSignal.any([signal, stop.signal]);
-  let turn: Promise<unknown> = Promise.resolve();
-  return plan.layers.flatMap((layer, index) => {
-    if (!context.session.missing.has(index)) {
-      context.progress.update(index, { phase: 'present' });
-      return [];
-    }
-    const done = importLayer(context, index, layer, turn, linked);
-    done.catch((error: unknown) => stop.abort(error));
-    turn = done;
-    return [done];
-  });
-}
-
-function watchOf(progress: PullProgress) {
-  return {
-    progress: () => progress.layers.reduce((sum, layer) => sum + layer.fetchedBytes, 0),
-    isWaiting: () =>
-      progress.layers.some((layer) => layer.phase === 'fetching' && layer.fetchedBytes < layer.sizeBytes),
-  };
-}
-
-function startTransfer(parts: Import, session: ImportSession, layer: LayerPlan, index: number): Transfer {
-  const { digest, sizeBytes } = layer.descriptor;
-  const key = { host: parts.plan.host, digest };
-  const readOrigin: ReadOrigin = (range, signal) => parts.origin.readBlob(digest, sizeBytes, range, signal);
-  const open = (): Transfer => parts.engine.open({ key, sizeBytes, readOrigin });
-  const path = session.blobPath?.(index);
-  return path === undefined ? open() : heldTransfer({ key, sizeBytes, path }, open);
 }

@@ -39,10 +39,14 @@ export interface ImageStore {
   readonly kind: 'containerd' | 'layout';
   /** Begins an import. Everything that it makes is protected from collection until `finish` or `abort`. */
   open(plan: ImagePlan, signal: AbortSignal): Promise<ImportSession>;
+  /** Begins to bring an image's layers ahead of a pull. No image ever comes of it. */
+  openWarm(plan: ImagePlan, signal: AbortSignal): Promise<WarmSession>;
+  /** Whether an image has this canonical name. */
+  has(name: string, signal: AbortSignal): Promise<boolean>;
 }
 
-/** One image on its way into the store. Nothing of it is visible as an image before `finish` has resolved. */
-export interface ImportSession {
+/** The layers of one image on their way into the store. */
+export interface LayerSession {
   /** Indexes of the layers whose bytes are still needed; the others are in the store, blob and tree. */
   readonly missing: ReadonlySet<number>;
   /**
@@ -50,22 +54,37 @@ export interface ImportSession {
    * extracted in `merge` mode: nothing lies below it, so that its whiteouts have nothing to hide.
    */
   readonly treeMode: 'overlay' | 'merge' | 'none';
-  /** `containerd`: blobs and records' content are in place, and containerd's own PullImage must unpack them. */
-  readonly finishedBy: 'shoal' | 'containerd';
   /** A fresh private directory (0700) for layer `index`; in `merge` mode the one root, given out in layer order. */
   stagingDirectory(index: number, signal: AbortSignal): Promise<string>;
   /** Takes over one layer, in any order; commits in layer order inside. Gives the path of the stored blob if peers can be served from it. */
   addLayer(index: number, layer: ReadyLayer, signal: AbortSignal): Promise<string | undefined>;
-  /** Writes the records, last. Returns the image ID (digest of the config). */
-  finish(signal: AbortSignal): Promise<Digest>;
   /**
    * The stored blob of a missing layer whose bytes are already here and only lack their tree: it can be unpacked from
    * there, and nothing has to be fetched.
    */
   blobPath?(index: number): string | undefined;
+  /** Takes everything back; safe at any time and more than once. */
+  abort(): Promise<void>;
+}
+
+/** One image on its way into the store. Nothing of it is visible as an image before `finish` has resolved. */
+export interface ImportSession extends LayerSession {
+  /** `containerd`: blobs and records' content are in place, and containerd's own PullImage must unpack them. */
+  readonly finishedBy: 'shoal' | 'containerd';
+  /** Writes the records, last. Returns the image ID (digest of the config). */
+  finish(signal: AbortSignal): Promise<Digest>;
   /**
    * Takes everything back; safe at any time, more than once, and after `finish`. Then it does nothing, except for a session that
    * containerd finishes: it lets go of what `finish` kept for containerd's own pull, so call it when that is over.
    */
   abort(): Promise<void>;
+}
+
+/** Layers that are brought ahead of a pull: never visible as an image, whatever happens. */
+export interface WarmSession extends LayerSession {
+  /**
+   * Ends the work: takes back what is half-done and keeps the complete layers from collection until `abort`, an hour at
+   * least. A later session finds them present.
+   */
+  hold(): Promise<void>;
 }

@@ -49,6 +49,10 @@ export class LayoutIndex {
     return this.#entries.some((entry) => entry.annotations?.[SOURCES]?.split(' ').includes(blobKeyId));
   }
 
+  hasName(name: string): boolean {
+    return this.#entries.some((entry) => entry.annotations?.[REF_NAME] === name);
+  }
+
   /** Adds one image under each of its names, replacing what bore the name before. Durable when it resolves. */
   async add(image: LayoutImage): Promise<void> {
     const kept = this.#entries.filter((entry) => !image.names.includes(entry.annotations?.[REF_NAME] ?? ''));

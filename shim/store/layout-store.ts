@@ -2,13 +2,14 @@ import { randomUUID } from 'node:crypto';
 import { constants } from 'node:fs';
 import { chmod, copyFile, link, mkdir, readdir, rename, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
+import { InvariantError } from '../base/assert.ts';
 import { blobKeyId } from '../base/blob-key.ts';
 import type { RawDocument } from '../base/descriptor.ts';
 import { type Digest, hexOf } from '../base/digest.ts';
 import { type DirectoryLock, lockDirectory } from '../base/directory-lock.ts';
 import { syncFile, TEMPORARY_SUFFIX, writeFileDurably } from '../base/durable-file.ts';
 import { ErrorCode, nodeErrorCode, ShoalError, throwIfAborted } from '../base/errors.ts';
-import type { ImagePlan, ImageStore, ImportSession, ReadyLayer } from './image-store.ts';
+import type { ImagePlan, ImageStore, ImportSession, ReadyLayer, WarmSession } from './image-store.ts';
 import { LayoutIndex } from './layout-index.ts';
 
 /**
@@ -45,6 +46,20 @@ export class LayoutStore implements ImageStore {
 
   async open(plan: ImagePlan, signal: AbortSignal): Promise<ImportSession> {
     throwIfAborted(signal, 'open the image layout');
+    return new LayoutSession(this, this.#index, plan, await this.#missing(plan));
+  }
+
+  /** A root is merged from all layers at once, so that warm layers are of use in the cache alone. */
+  async openWarm(plan: ImagePlan, signal: AbortSignal): Promise<WarmSession> {
+    throwIfAborted(signal, 'open the image layout');
+    return new CachedLayersSession(await this.#missing(plan));
+  }
+
+  async has(name: string): Promise<boolean> {
+    return this.#index.hasName(name);
+  }
+
+  async #missing(plan: ImagePlan): Promise<ReadonlySet<number>> {
     const missing = new Set<number>();
     const rooted = await exists(this.rootPath(plan.config.descriptor.digest));
     for (const [index, layer] of plan.layers.entries()) {
@@ -52,7 +67,7 @@ export class LayoutStore implements ImageStore {
       const present = this.#index.hasSource(blobKeyId(key)) && (await exists(this.blobPath(key.digest)));
       if (!rooted || !present) missing.add(index);
     }
-    return new LayoutSession(this, this.#index, plan, missing);
+    return missing;
   }
 
   blobPath(digest: Digest): string {
@@ -147,6 +162,26 @@ class LayoutSession implements ImportSession {
       await this.abort();
     }
   }
+}
+
+/** Layers that are fetched, checked, and left to the cache. */
+class CachedLayersSession implements WarmSession {
+  readonly treeMode = 'none';
+  readonly missing: ReadonlySet<number>;
+
+  constructor(missing: ReadonlySet<number>) {
+    this.missing = missing;
+  }
+
+  async stagingDirectory(): Promise<never> {
+    throw new InvariantError('a session without trees is asked for no staging directory');
+  }
+
+  async addLayer(): Promise<undefined> {}
+
+  async hold(): Promise<void> {}
+
+  async abort(): Promise<void> {}
 }
 
 /** Makes the directories, and removes what a crash left half-written. */

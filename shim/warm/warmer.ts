@@ -1,0 +1,408 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { Logger } from 'pino';
+import { abortable } from '../base/abortable.ts';
+import { ErrorCode, isShoalError, ShoalError } from '../base/errors.ts';
+import type { TransferCounts } from '../peer/transfer.ts';
+import { addAttempts, PullProgress } from '../pull/progress.ts';
+import { type AheadOfPulls, type PullDependencies, planInTime } from '../pull/pull-image.ts';
+import { type WarmedLayers, warmImage } from '../pull/warm-image.ts';
+import type { Credentials, Origin } from '../registry/origin.ts';
+import { parseReference, type Reference } from '../registry/reference.ts';
+import type { ImagePlan } from '../store/image-store.ts';
+import { type CredentialCandidate, nameOfCredentials } from './credential-candidate.ts';
+import { throttleOrigin } from './throttled-origin.ts';
+import { WarmQueue, type WarmQueueLimits, type WarmWish } from './warm-queue.ts';
+
+/**
+ * How long a pull waits for a warm-up of its image that brings nothing new: that one may read with credentials which have been
+ * taken back, and the pull has its own, ms.
+ */
+const JOIN_STALL_MS = 5_000;
+const JOIN_LOOK_MS = 100;
+
+export interface WarmerOptions {
+  readonly dependencies: PullDependencies;
+  readonly openOrigin: (reference: Reference, credentials: Credentials | undefined) => Origin;
+  readonly limits: WarmQueueLimits;
+  /** What an image may be read with, the best first; nothing at all comes last by itself. */
+  readonly candidates: (wishes: readonly WarmWish[], reference: Reference) => Promise<CredentialCandidate[]>;
+  /** Slows down what is read for these pods. */
+  readonly throttle: (wishes: readonly WarmWish[], bytes: number) => Promise<void> | undefined;
+  /** Whether an image of so many compressed bytes may be brought without filling the disk. */
+  readonly hasRoom: (imageBytes: number) => Promise<boolean>;
+  readonly onEnd: (end: WarmEnd) => void;
+  readonly log: Logger;
+  readonly nowMs: () => number;
+}
+
+/** How the warm-up of one image ended; it is over, or held for its pull. */
+export interface WarmEnd {
+  readonly image: string;
+  readonly outcome: 'warmed' | 'present' | 'refused' | 'failed' | 'stopped';
+  /** An error code, or `none`. */
+  readonly reason: string;
+  readonly seconds: number;
+  readonly counts: TransferCounts;
+}
+
+/** What is known of one image beyond its state in the queue. */
+interface Job {
+  readonly image: string;
+  readonly reference: Reference;
+  readonly refusedTo: Set<string>;
+  readonly startedAtMs: number;
+  attempts: TransferCounts[];
+  plan: ImagePlan | undefined;
+  layers: WarmedLayers | undefined;
+  attempt: Attempt | undefined;
+}
+
+interface Attempt {
+  readonly pause: AbortController;
+  readonly stop: AbortController;
+  /** Set while layers are on their way. */
+  progress: PullProgress | undefined;
+  ended: Promise<void>;
+}
+
+/** Brings the images of pods ahead of their pulls: drives the queue. */
+export class Warmer implements AheadOfPulls {
+  readonly queue: WarmQueue;
+  readonly #options: WarmerOptions;
+  readonly #jobs = new Map<string, Job>();
+  readonly #releases = new Set<Promise<void>>();
+  #expiry: NodeJS.Timeout | undefined;
+  #closed = false;
+
+  constructor(options: WarmerOptions) {
+    this.#options = options;
+    this.queue = new WarmQueue(options.limits);
+  }
+
+  want(wish: WarmWish): void {
+    const dropped = this.queue.want(wish);
+    if (dropped > 0) this.#options.log.info({ podUid: wish.podUid, dropped }, 'too many images to warm');
+    this.#pump();
+  }
+
+  forget(podUid: string): void {
+    for (const image of this.queue.forget(podUid)) this.#drop(image);
+    this.#pump();
+  }
+
+  /** A pull comes first: nothing is begun before the returned function is called. `image` is undefined where containerd pulls. */
+  pullBegins(image: string | undefined): () => void {
+    for (const each of this.queue.pullBegins(image)) this.#pause(each);
+    let ended = false;
+    return () => {
+      if (ended) return;
+      ended = true;
+      this.queue.pullEnds(image);
+      this.#pump();
+    };
+  }
+
+  async join(
+    plan: ImagePlan,
+    progress: PullProgress,
+    signal: AbortSignal,
+  ): Promise<readonly TransferCounts[]> {
+    const job = this.#jobOf(plan);
+    if (job === undefined) return [];
+    this.queue.join(job.image);
+    try {
+      if (job.attempt !== undefined) await this.#await(job, job.attempt, plan, progress, signal);
+      return job.plan?.target.digest === plan.target.digest ? job.attempts : [];
+    } finally {
+      progress.follow(undefined);
+      this.queue.leave(job.image);
+    }
+  }
+
+  async settled(plan: ImagePlan): Promise<void> {
+    const job = this.#jobOf(plan);
+    if (job === undefined) return;
+    this.queue.over(job.image);
+    if (job.attempt === undefined) this.#jobs.delete(job.image);
+    // One that runs still is for what the name meant before; it cleans up after itself.
+    this.#stop(job);
+    const { layers } = job;
+    job.layers = undefined;
+    // Where this fails, peers are served from the cache as before.
+    await layers?.adopt().catch(() => undefined);
+    this.#release(layers);
+  }
+
+  /** The disk is full: what waits for its pull makes room. */
+  relieve(): void {
+    for (const job of [...this.#jobs.values()]) {
+      if (this.queue.stateOf(job.image) !== 'held' || this.queue.isJoined(job.image)) continue;
+      this.queue.over(job.image);
+      this.#drop(job.image);
+    }
+  }
+
+  /** Credentials of the namespace turned up: what its registry refused before is tried with them. */
+  reconsider(namespace: string, host: string): void {
+    this.queue.reconsider(namespace, (image) => parseReference(image).host === host);
+    this.#pump();
+  }
+
+  /** Stops everything and releases what is held. */
+  async close(): Promise<void> {
+    this.#closed = true;
+    clearTimeout(this.#expiry);
+    const jobs = [...this.#jobs.values()];
+    for (const job of jobs) this.#stop(job);
+    await Promise.all(jobs.map((job) => job.attempt?.ended));
+    for (const job of jobs) this.#release(job.layers);
+    this.#jobs.clear();
+    await Promise.all(this.#releases);
+  }
+
+  #pump(): void {
+    if (this.#closed) return;
+    for (const image of this.queue.begin()) this.#begin(image);
+    this.#watchExpiry();
+  }
+
+  #begin(image: string): void {
+    const job = this.#jobs.get(image) ?? this.#addJob(image);
+    const attempt: Attempt = {
+      pause: new AbortController(),
+      stop: new AbortController(),
+      progress: undefined,
+      ended: Promise.resolve(),
+    };
+    job.attempt = attempt;
+    attempt.ended = this.#run(job, attempt).finally(() => {
+      job.attempt = undefined;
+      this.#pump();
+    });
+  }
+
+  #addJob(image: string): Job {
+    const job: Job = {
+      image,
+      reference: parseReference(image),
+      refusedTo: new Set(),
+      startedAtMs: this.#options.nowMs(),
+      attempts: [],
+      plan: undefined,
+      layers: undefined,
+      attempt: undefined,
+    };
+    this.#jobs.set(image, job);
+    return job;
+  }
+
+  /** Never rejects: a warm-up that fails is nobody's failure. */
+  async #run(job: Job, attempt: Attempt): Promise<void> {
+    try {
+      const outcome = await this.#attempt(job, attempt);
+      if (outcome === 'paused') this.#keepIfWanted(job, this.queue.paused(job.image));
+      else {
+        const isHeld = outcome === 'warmed';
+        const wanted = isHeld && this.queue.held(job.image, this.#options.nowMs());
+        if (!isHeld) this.queue.over(job.image);
+        this.#keepIfWanted(job, wanted);
+        this.#report(job, { outcome, reason: 'none' });
+      }
+    } catch (error) {
+      this.#failed(job, attempt, error);
+    }
+  }
+
+  async #attempt(job: Job, attempt: Attempt): Promise<'warmed' | 'present' | 'paused'> {
+    const { dependencies } = this.#options;
+    const either = AbortSignal.any([attempt.pause.signal, attempt.stop.signal]);
+    try {
+      if (await dependencies.store.has(job.image, either)) return 'present';
+      return (await this.#bring(job, attempt, either)) ? 'warmed' : 'paused';
+    } catch (error) {
+      if (attempt.pause.signal.aborted && !attempt.stop.signal.aborted && isShoalError(error))
+        return 'paused';
+      throw error;
+    }
+  }
+
+  /** Tries one set of credentials after the other, each once. */
+  async #bring(job: Job, attempt: Attempt, either: AbortSignal): Promise<boolean> {
+    for (;;) {
+      const candidate = await this.#nextCandidate(job);
+      const origin = throttleOrigin(
+        this.#options.openOrigin(job.reference, candidate.credentials),
+        (bytes) =>
+          this.queue.isJoined(job.image)
+            ? undefined
+            : this.#options.throttle(this.queue.wishesFor(job.image), bytes),
+      );
+      try {
+        return await this.#bringWith(origin, job, attempt, either);
+      } catch (error) {
+        if (!isRefusal(error)) throw error;
+        job.refusedTo.add(nameOfCredentials(candidate.credentials));
+        candidate.onRefused?.();
+        if (candidate.credentials === undefined) throw error;
+      } finally {
+        await origin.close();
+      }
+    }
+  }
+
+  async #nextCandidate(job: Job): Promise<CredentialCandidate> {
+    const wishes = this.queue.wishesFor(job.image);
+    const offered = await this.#options.candidates(wishes, job.reference);
+    const untried = [...offered, ANONYMOUS].find(
+      ({ credentials }) => !job.refusedTo.has(nameOfCredentials(credentials)),
+    );
+    if (untried !== undefined) return untried;
+    throw new ShoalError(ErrorCode.Unauthorized, `Cannot warm "${job.image}": nothing left to read it with`);
+  }
+
+  async #bringWith(origin: Origin, job: Job, attempt: Attempt, either: AbortSignal): Promise<boolean> {
+    const { dependencies } = this.#options;
+    const progress = new PullProgress(job.image);
+    const { reference } = job;
+    job.plan ??= await planInTime(dependencies, { reference, origin, progress }, either);
+    await this.#checkRoom(job.plan);
+    attempt.progress = progress;
+    try {
+      const signals = { pause: attempt.pause.signal, signal: attempt.stop.signal };
+      const layers = await warmImage(dependencies, { plan: job.plan, origin, progress }, signals);
+      const before = job.layers;
+      job.layers = layers;
+      // Only now: what the earlier attempt left is under the new lease as well.
+      this.#release(before);
+      return layers.complete;
+    } finally {
+      attempt.progress = undefined;
+      job.attempts.push(progress.snapshot().counts);
+    }
+  }
+
+  async #checkRoom(plan: ImagePlan): Promise<void> {
+    const imageBytes = plan.layers.reduce((sum, layer) => sum + layer.descriptor.sizeBytes, 0);
+    if (await this.#options.hasRoom(imageBytes)) return;
+    throw new ShoalError(
+      ErrorCode.LimitExceeded,
+      `Cannot warm "${plan.names[0]}": the disk has no room to spare for ${imageBytes} bytes`,
+    );
+  }
+
+  /** Waits while the attempt brings something new; else it is paused, and the pull goes on by itself. */
+  async #await(
+    job: Job,
+    attempt: Attempt,
+    plan: ImagePlan,
+    progress: PullProgress,
+    signal: AbortSignal,
+  ): Promise<void> {
+    const shown = attempt.progress;
+    if (shown !== undefined && job.plan?.target.digest === plan.target.digest) {
+      progress.follow(shown);
+      await abortable(Promise.race([attempt.ended, stall(attempt, shown)]), signal, 'wait for a warm-up');
+    }
+    this.#pause(job.image);
+    await abortable(attempt.ended, signal, 'wait for a warm-up');
+  }
+
+  #keepIfWanted(job: Job, wanted: boolean): void {
+    if (wanted) return;
+    this.#jobs.delete(job.image);
+    this.#release(job.layers);
+    job.layers = undefined;
+  }
+
+  #failed(job: Job, attempt: Attempt, error: unknown): void {
+    const refused = isRefusal(error);
+    const stopped = attempt.stop.signal.aborted;
+    this.queue.over(job.image, refused);
+    if (isShoalError(error, ErrorCode.CacheUnavailable, ErrorCode.StoreFailed)) this.relieve();
+    const { layers } = job;
+    job.layers = undefined;
+    if (!refused || this.queue.stateOf(job.image) === undefined) this.#jobs.delete(job.image);
+    this.#release(layers);
+    const outcome = stopped ? 'stopped' : refused ? 'refused' : 'failed';
+    const reason = stopped ? 'none' : isShoalError(error) ? error.code : 'internal';
+    // A failure that is not one of ours is our bug: the logger writes its stack.
+    if (!isShoalError(error)) this.#options.log.error({ image: job.image, error }, 'warm-up failed');
+    else if (!stopped) this.#options.log.debug({ image: job.image, error }, 'warm-up failed');
+    this.#report(job, { outcome, reason });
+  }
+
+  #report(job: Job, end: Pick<WarmEnd, 'outcome' | 'reason'>): void {
+    const seconds = (this.#options.nowMs() - job.startedAtMs) / 1000;
+    this.#options.onEnd({ image: job.image, ...end, seconds, counts: addAttempts(job.attempts) });
+  }
+
+  #pause(image: string): void {
+    const paused = new ShoalError(ErrorCode.Cancelled, `Cannot warm "${image}" now: a pull comes first`);
+    this.#jobs.get(image)?.attempt?.pause.abort(paused);
+  }
+
+  #stop(job: Job): void {
+    const stopped = new ShoalError(ErrorCode.Cancelled, `Cannot warm "${job.image}": nobody wants it`);
+    job.attempt?.stop.abort(stopped);
+  }
+
+  /** Stops what runs; what is held is released in the background. */
+  #drop(image: string): void {
+    const job = this.#jobs.get(image);
+    if (job === undefined) return;
+    this.#stop(job);
+    if (job.attempt !== undefined) return;
+    this.#jobs.delete(image);
+    this.#release(job.layers);
+    job.layers = undefined;
+  }
+
+  /** Nobody waits for it but `close`. */
+  #release(layers: WarmedLayers | undefined): void {
+    if (layers === undefined) return;
+    const released = layers.release().finally(() => this.#releases.delete(released));
+    this.#releases.add(released);
+  }
+
+  #watchExpiry(): void {
+    clearTimeout(this.#expiry);
+    const atMs = this.queue.nextExpiryMs;
+    if (atMs === undefined) return;
+    this.#expiry = setTimeout(
+      () => {
+        for (const image of this.queue.expire(this.#options.nowMs())) this.#drop(image);
+        this.#pump();
+      },
+      Math.max(0, atMs - this.#options.nowMs()),
+    ).unref();
+  }
+
+  /** By name, or by what the name resolved to: another name of the image has the same layers. */
+  #jobOf(plan: ImagePlan): Job | undefined {
+    const named = plan.names.map((name) => this.#jobs.get(name)).find((job) => job !== undefined);
+    if (named !== undefined) return named;
+    return [...this.#jobs.values()].find(
+      (job) => job.plan?.target.digest === plan.target.digest && job.plan.host === plan.host,
+    );
+  }
+}
+
+const ANONYMOUS: CredentialCandidate = { credentials: undefined };
+
+function isRefusal(error: unknown): boolean {
+  return isShoalError(error, ErrorCode.Unauthorized, ErrorCode.Forbidden);
+}
+
+/** Resolves when an attempt has brought nothing new for too long, or has ended. */
+async function stall(attempt: Attempt, progress: PullProgress): Promise<void> {
+  const read = (): number => progress.layers.reduce((sum, layer) => sum + layer.fetchedBytes, 0);
+  let last = read();
+  let idleMs = 0;
+  while (attempt.progress === progress && idleMs < JOIN_STALL_MS) {
+    await sleep(JOIN_LOOK_MS);
+    const now = read();
+    const fetching = progress.layers.some((layer) => layer.phase === 'fetching');
+    idleMs = now === last && fetching ? idleMs + JOIN_LOOK_MS : 0;
+    last = now;
+  }
+}
