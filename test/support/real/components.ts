@@ -14,7 +14,8 @@ export type ComponentName =
   | 'kubelet'
   | 'kubernetes'
   | 'etcd'
-  | 'cni-plugins';
+  | 'cni-plugins'
+  | 'isal';
 
 type Lookup = { readonly directory: string } | { readonly missing: string };
 

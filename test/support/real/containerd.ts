@@ -22,6 +22,8 @@ export interface ContainerdOptions {
   readonly snapshotter?: string;
   /** The sandbox image's reference. Needed to run pods. */
   readonly sandboxImage?: string;
+  /** Folders of programs that it shall find before those of the system. */
+  readonly programs?: readonly string[];
   /** Merged into the configuration, table by table; see containerdConfig() for what is there. */
   readonly extraConfig?: ConfigTable;
   /** Runs it, and so its pods, in a network namespace. */
@@ -60,7 +62,7 @@ export async function startContainerd(options: ContainerdOptions = {}): Promise<
   const layout = makeLayout(temporary, options);
   writeFileSync(layout.configFile, containerdConfig(version, layout, options));
   const programs = componentPath(`containerd-${version}`);
-  const env = environment(programs, temporary);
+  const env = environment([programs, ...(options.programs ?? [])], temporary);
   const launch = () => launchContainerd(programs, layout, env, options.enter);
   const endAllTasks = () =>
     endTasks({ socket: layout.socket, stateDir: layout.state, runcRoot: layout.runcRoot });
@@ -169,7 +171,7 @@ async function launchContainerd(
 }
 
 /** containerd finds its shim and the shim finds runc by PATH. */
-function environment(programs: string, temporary: TemporaryRoot): NodeJS.ProcessEnv {
-  const path = [programs, componentPath('runc'), '/usr/sbin', '/usr/bin', '/sbin', '/bin'].join(':');
+function environment(programs: readonly string[], temporary: TemporaryRoot): NodeJS.ProcessEnv {
+  const path = [...programs, componentPath('runc'), '/usr/sbin', '/usr/bin', '/sbin', '/bin'].join(':');
   return { ...process.env, PATH: path, TMPDIR: `${temporary.path}/tmp` };
 }

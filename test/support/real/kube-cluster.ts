@@ -22,6 +22,8 @@ const NODES_READY_TIMEOUT = '120s';
 export interface KubeClusterOptions {
   readonly nodes: number;
   readonly link: LinkRates;
+  /** The registry's own uplink. */
+  readonly registryBytesPerSecond: number;
 }
 
 /** The registry as pods name it: behind a password that can be changed, with counts of what was read. */
@@ -32,6 +34,8 @@ export interface KubeRegistry {
   /** What is asked for now. */
   password: string;
   readonly gate: RegistryGate;
+  /** The rate of its uplink at the start. */
+  readonly rateBytesPerSecond: number;
   /** Makes an image with a layer of each size on a base that all share, and pushes it past the gate. */
   push(repository: string, layerSizesBytes: readonly number[]): Promise<KubeImage>;
 }
@@ -39,8 +43,9 @@ export interface KubeRegistry {
 export interface KubeImage {
   readonly reference: string;
   readonly repository: string;
-  /** Sizes of its layers, the shared base first, bytes. */
-  readonly layerBytes: readonly number[];
+  /** Its layers above the base that all images share. */
+  readonly ownDigests: readonly string[];
+  readonly ownBytes: number;
 }
 
 export interface KubeCluster extends AsyncDisposable {
@@ -70,7 +75,7 @@ export async function startKubeCluster(options: KubeClusterOptions): Promise<Kub
   const users = [...Object.values(CONTROL_USERS), ...names.map(kubeNodeUser)];
   const api = stack.use(await startKubeApi({ address: network.address, users }));
   stack.use((await startKubeControl(api)) satisfies KubeControl);
-  const origin = stack.use(await startOrigin(network.address));
+  const origin = stack.use(await startOrigin(network.address, options.registryBytesPerSecond));
   const nodes = await Promise.all(
     network.nodes.map(async (link, index) =>
       stack.use(
@@ -101,11 +106,13 @@ export async function startKubeCluster(options: KubeClusterOptions): Promise<Kub
 }
 
 /** One store behind two gates: one that asks for a password, and one for what nodes need before any pod. */
-async function startOrigin(address: string) {
+async function startOrigin(address: string, rateBytesPerSecond: number) {
   await using stack = new AsyncDisposableStack();
   const store = stack.use(await startRegistry());
   const credentials = { user: 'team', password: 'first' };
-  const gate = stack.use(await startRegistryGate({ upstream: store.url, address, basic: credentials }));
+  const gate = stack.use(
+    await startRegistryGate({ upstream: store.url, address, rateBytesPerSecond, basic: credentials }),
+  );
   const open = stack.use(await startRegistryGate({ upstream: store.url, address }));
   const folder = stack.adopt(makeTemporaryRoot('hosts'), (made) => made.remove());
   for (const { host, url } of [gate, open]) {
@@ -127,11 +134,17 @@ async function startOrigin(address: string) {
         credentials.password = password;
       },
       gate,
+      rateBytesPerSecond,
       push: async (repository: string, layerSizesBytes: readonly number[]): Promise<KubeImage> => {
         using image = await buildSampleImage({ layerSizesBytes, seed: repository });
         await pushImage(image, { host: store.host, repository, tag: 'v1' });
-        const layerBytes = image.layers.map(({ size }) => size);
-        return { reference: `${gate.host}/${repository}:v1`, repository, layerBytes };
+        const own = image.layers.slice(1);
+        return {
+          reference: `${gate.host}/${repository}:v1`,
+          repository,
+          ownDigests: own.map(({ digest }) => digest),
+          ownBytes: own.reduce((sum, { size }) => sum + size, 0),
+        };
       },
     },
     [Symbol.asyncDispose]: () => owned.disposeAsync(),

@@ -1,0 +1,44 @@
+// time limit: 1800 s
+import { test } from 'uvu';
+import * as assert from 'uvu/assert';
+import { canRun } from '../support/real/components.ts';
+import { kubeClusterSkipReason, startKubeCluster } from '../support/real/kube-cluster.ts';
+import { testCredentials } from './kubernetes/credentials.ts';
+import { testFailures } from './kubernetes/failures.ts';
+import { Ledger } from './kubernetes/ledger.ts';
+import { leftovers } from './kubernetes/leftovers.ts';
+import { testOptIn } from './kubernetes/opt-in.ts';
+import type { ClusterSite } from './kubernetes/site.ts';
+
+const NODES = 3;
+const LINK = { upBitsPerSecond: 200e6, downBitsPerSecond: 200e6 };
+/** Names of suites, to run some of them: `SUITES=failures,credentials`. */
+const suites = { 'opt-in': testOptIn, credentials: testCredentials, failures: testFailures };
+
+if (canRun(kubeClusterSkipReason())) {
+  const ledger = new Ledger();
+  const before = leftovers();
+  const startedMs = performance.now();
+  const cluster = await startKubeCluster({
+    nodes: NODES,
+    link: LINK,
+    registryBytesPerSecond: LINK.upBitsPerSecond / 8,
+  });
+  ledger.add(
+    `a cluster of ${NODES} nodes; nodes and registry behind 200 Mbit/s each`,
+    (performance.now() - startedMs) / 1000,
+  );
+  const site: ClusterSite = { cluster, ledger };
+  const wanted = process.env.SUITES?.split(',');
+  for (const [name, suite] of Object.entries(suites)) if (wanted?.includes(name) ?? true) suite(site);
+
+  test('tear-down leaves nothing: no process, namespace, mount or file', async () => {
+    const stoppingMs = performance.now();
+    await cluster.stop();
+    ledger.add('tear-down', (performance.now() - stoppingMs) / 1000);
+    assert.equal(leftovers(before), []);
+  });
+  test.after(() => ledger.print());
+}
+
+test.run();

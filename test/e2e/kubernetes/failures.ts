@@ -1,0 +1,138 @@
+import { test } from 'uvu';
+import * as assert from 'uvu/assert';
+import { eventually } from '../../support/pull-site.ts';
+import type { KubeImage } from '../../support/real/kube-cluster.ts';
+import type { KubeNode } from '../../support/real/kube-node.ts';
+import {
+  type ClusterSite,
+  createPod,
+  makeNamespace,
+  OPTED_IN,
+  type Pod,
+  pullersOf,
+  removeNamespace,
+  startPod,
+  waitUntilReady,
+} from './site.ts';
+
+const MEGABYTE = 1_000_000;
+const LAYERS_BYTES = [20 * MEGABYTE, 10 * MEGABYTE];
+/** The registry's uplink while something is broken in the middle of a pull: three seconds for the image. */
+const SLOW_BYTES_PER_SECOND = 10 * MEGABYTE;
+const UNDER_WAY_BYTES = 8 * MEGABYTE;
+const NAMESPACE = 'failures';
+const UNDER_WAY_TIMEOUT_MS = 60_000;
+
+/** Whatever of ours is missing or broken, pods start all the same; what it cost is told. */
+export function testFailures(site: ClusterSite): void {
+  const { cluster, ledger } = site;
+  const node = cluster.nodes[0] as KubeNode;
+  let healthySeconds = 0;
+  const costOf = (seconds: number) => {
+    const more = seconds - healthySeconds;
+    return `${more >= 0 ? '+' : '−'}${Math.abs(more).toFixed(1)} s against nothing broken`;
+  };
+  const freshPod = async (name: string): Promise<Pod> => {
+    const image = await cluster.registry.push(`${NAMESPACE}/${name}`, LAYERS_BYTES);
+    return { name, namespace: NAMESPACE, image, labels: OPTED_IN, node };
+  };
+
+  test('with nothing broken an opted-in pod starts (what the failures are measured against)', async () => {
+    await makeNamespace(site, NAMESPACE);
+    // The base that all images share comes with this one.
+    await startPod(site, await freshPod('first'));
+    const pod = await freshPod('healthy');
+    cluster.registry.gate.setRate(SLOW_BYTES_PER_SECOND);
+    healthySeconds = await startPod(site, pod);
+    ledger.add('one pod, 30 MB at 10 MB/s', healthySeconds, 'what the following are measured against');
+    assert.equal(pullersOf(site, pod.image), ['agent']);
+  });
+
+  test('the agent is killed in the middle of a pull: the pod starts all the same', async () => {
+    const pod = await freshPod('agent-killed');
+    const startedMs = performance.now();
+    await createPod(site, pod);
+    await underWay(site, pod.image);
+    node.agent.kill('SIGKILL');
+    await waitUntilReady(site, pod);
+    const seconds = (performance.now() - startedMs) / 1000;
+    ledger.add('agent killed mid-pull', seconds, costOf(seconds));
+    assert.ok(pullersOf(site, pod.image).includes('containerd'));
+    await bringAgentBack(node);
+  });
+
+  test('the agent is frozen in the middle of a pull: the pod starts all the same', async () => {
+    const pod = await freshPod('agent-frozen');
+    const startedMs = performance.now();
+    await createPod(site, pod);
+    await underWay(site, pod.image);
+    node.agent.kill('SIGSTOP');
+    await waitUntilReady(site, pod);
+    const seconds = (performance.now() - startedMs) / 1000;
+    ledger.add('agent frozen mid-pull', seconds, costOf(seconds));
+    node.agent.kill('SIGCONT');
+    await node.front.waitForAgent('healthy');
+  });
+
+  test('kubelet starts while there is no agent: pods start', async () => {
+    node.agent.kill('SIGTERM');
+    await node.agent.ended;
+    await node.kubelet.halt();
+    await node.kubelet.start();
+    const pod = await freshPod('agent-absent');
+    const seconds = await startPod(site, pod);
+    ledger.add('agent absent while kubelet starts', seconds, costOf(seconds));
+    assert.equal(pullersOf(site, pod.image), ['containerd']);
+    await bringAgentBack(node);
+    const after = await freshPod('agent-back');
+    await startPod(site, after);
+    assert.equal(pullersOf(site, after.image), ['agent']);
+  });
+
+  test('containerd is restarted in the middle of a pull: the pod starts', async () => {
+    const pod = await freshPod('containerd-restarted');
+    const startedMs = performance.now();
+    await createPod(site, pod);
+    await underWay(site, pod.image);
+    await node.containerd.restart();
+    await waitUntilReady(site, pod);
+    const seconds = (performance.now() - startedMs) / 1000;
+    ledger.add('containerd restarted mid-pull', seconds, costOf(seconds));
+  });
+
+  test("a node's link is cut in the middle of a pull: the other nodes' pods start, and its own when the link is back", async () => {
+    const cut = cluster.nodes[1] as KubeNode;
+    const image = await cluster.registry.push(`${NAMESPACE}/link-cut`, LAYERS_BYTES);
+    const pods = cluster.nodes.map((each): Pod => {
+      return { name: `link-cut-${each.name}`, namespace: NAMESPACE, image, labels: OPTED_IN, node: each };
+    });
+    const startedMs = performance.now();
+    const since = () => (performance.now() - startedMs) / 1000;
+    for (const pod of pods) await createPod(site, pod);
+    await underWay(site, image);
+    cut.link.cut();
+    try {
+      await Promise.all(pods.filter(({ node: on }) => on !== cut).map((pod) => waitUntilReady(site, pod)));
+      ledger.add("a node's link cut mid-pull: the other nodes", since(), costOf(since()));
+    } finally {
+      cut.link.mend();
+    }
+    await Promise.all(pods.map((pod) => waitUntilReady(site, pod)));
+    ledger.add("a node's link cut mid-pull: the node itself, link mended then", since(), costOf(since()));
+    cluster.registry.gate.setRate(cluster.registry.rateBytesPerSecond);
+    await removeNamespace(site, NAMESPACE);
+  });
+}
+
+async function underWay({ cluster }: ClusterSite, image: KubeImage): Promise<void> {
+  const filter = { class: 'blob', method: 'GET', path: `/v2/${image.repository}/` } as const;
+  const read = () => cluster.registry.gate.count(filter).bytes;
+  const bytes = await eventually(read, (value) => value >= UNDER_WAY_BYTES, UNDER_WAY_TIMEOUT_MS);
+  assert.ok(bytes >= UNDER_WAY_BYTES, `the pull is not under way: ${bytes} bytes`);
+}
+
+async function bringAgentBack({ agent, front }: KubeNode): Promise<void> {
+  await front.waitForAgent('gone');
+  await agent.restart();
+  await front.waitForAgent('healthy');
+}
