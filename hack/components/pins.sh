@@ -25,3 +25,9 @@ containerd_2_1_version='2.1.9+ds1-5'
 
 containerd_2_4_version=v2.4.2 # Go module
 kubernetes_version=v1.36.3    # Go module; must agree with kubernetes/go.mod. kubelet is of it too.
+
+erofs_utils_suite=trixie # bookworm's mkfs.erofs cannot read tar
+erofs_utils_version='1.8.6-1'
+
+btrfs_progs_suite=bookworm
+btrfs_progs_version='6.2-1+deb12u2'

@@ -12,12 +12,16 @@ import { Lease } from './lease.ts';
 import { Leftovers } from './leftovers.ts';
 import { Owner } from './owner.ts';
 import { findPresentLayers } from './present-layers.ts';
-import { type ContainerdSetup, probeContainerd, type Snapshotter } from './probe.ts';
+import {
+  type ContainerdSetup,
+  DIRECT_SNAPSHOTTER,
+  probeContainerd,
+  type Snapshotter,
+  unpackerFor,
+} from './probe.ts';
 import { SnapshotStore } from './snapshot-store.ts';
 import { type SweepPlaces, type Swept, sweep, sweepSessions } from './sweep.ts';
 
-/** The only snapshotter whose directories we write to ourselves. */
-const DIRECT_SNAPSHOTTER = 'overlayfs';
 /** Beside `snapshots/`, which is the snapshotter's own. */
 const STAGING = 'shoal-staging';
 /** containerd may be restarted with other settings at any time; asking again takes a few milliseconds. */
@@ -194,8 +198,7 @@ export class ContainerdStore implements ImageStore {
   }
 
   #direct(snapshotter: Snapshotter | undefined, name: string) {
-    const usable = snapshotter?.name === DIRECT_SNAPSHOTTER && snapshotter.visible && !snapshotter.proxied;
-    if (!usable || this.stagingRoot === undefined) return undefined;
+    if (unpackerFor(snapshotter) !== 'shoal' || this.stagingRoot === undefined) return undefined;
     return {
       snapshots: new SnapshotStore(this.#client, DIRECT_SNAPSHOTTER),
       stagingDirectory: join(this.stagingRoot, name),
@@ -206,10 +209,10 @@ export class ContainerdStore implements ImageStore {
   #snapshotter(setup: ContainerdSetup, plan: ImagePlan): Snapshotter | undefined {
     const name = this.#options.snapshotter ?? setup.cri.snapshotterOf(plan.runtimeHandler);
     const snapshotter = setup.snapshotters.find((each) => each.name === name);
-    if (snapshotter?.remote)
+    if (unpackerFor(snapshotter) === 'snapshotter')
       throw new ShoalError(
         ErrorCode.Unsupported,
-        `Cannot import into snapshotter "${snapshotter.name}": it mounts layers from elsewhere, containerd has to pull`,
+        `Cannot import into snapshotter "${name}": it mounts layers from elsewhere, containerd has to pull`,
       );
     return snapshotter;
   }
@@ -241,7 +244,7 @@ async function makeStagingRoot(
   setup: ContainerdSetup,
 ): Promise<string | undefined> {
   const overlayfs = setup.snapshotters.find(({ name }) => name === DIRECT_SNAPSHOTTER);
-  if (overlayfs?.root === undefined || !overlayfs.visible || overlayfs.proxied) return undefined;
+  if (overlayfs?.root === undefined || unpackerFor(overlayfs) !== 'shoal') return undefined;
   const path = options.stagingRoot ?? join(overlayfs.root, STAGING);
   try {
     await mkdir(path, { recursive: true, mode: 0o700 });

@@ -6,6 +6,8 @@ import type { ContainerdClient } from './containerd-client.ts';
 import { type CriSetup, criSetupOf } from './cri-setup.ts';
 import type { Plugin } from './messages.ts';
 
+/** The only snapshotter whose directories we write to ourselves. */
+export const DIRECT_SNAPSHOTTER = 'overlayfs';
 const CONTENT_PLUGIN = 'io.containerd.content.v1';
 const SNAPSHOTTER_PLUGIN = 'io.containerd.snapshotter.v1';
 /** 2.0 on. */
@@ -64,15 +66,31 @@ const REMOTE_SNAPSHOTTERS: ReadonlySet<string> = new Set([
   'cvmfs-snapshotter',
 ]);
 
-async function snapshotterOf({ id, exports }: Plugin): Promise<Snapshotter> {
-  const { root } = exports;
+async function snapshotterOf(plugin: Plugin): Promise<Snapshotter> {
+  const { root } = plugin.exports;
+  return describeSnapshotter(plugin, root !== undefined && (await isDirectory(join(root, 'snapshots'))));
+}
+
+/** `visible`: this process sees the directory of the snapshots. */
+export function describeSnapshotter({ id, exports }: Plugin, visible: boolean): Snapshotter {
   return {
     name: id,
-    root,
+    root: exports.root,
     remote: REMOTE_SNAPSHOTTERS.has(id) || exports.enable_remote_snapshot_annotations === 'true',
     proxied: exports.address !== undefined,
-    visible: root !== undefined && (await isDirectory(join(root, 'snapshots'))),
+    visible,
   };
+}
+
+/**
+ * Who gives an image its trees: Shoal, containerd from blobs that Shoal committed, or neither, because the snapshotter mounts layers from
+ * elsewhere and the whole pull is its own. Undefined: nobody can tell which one containerd would take.
+ */
+export function unpackerFor(snapshotter: Snapshotter | undefined): 'shoal' | 'containerd' | 'snapshotter' {
+  if (snapshotter === undefined) return 'containerd';
+  if (snapshotter.remote) return 'snapshotter';
+  const { name, visible, proxied } = snapshotter;
+  return name === DIRECT_SNAPSHOTTER && visible && !proxied ? 'shoal' : 'containerd';
 }
 
 /** A containerd without its CRI plugin is no node's, but a store all the same. */

@@ -15,7 +15,9 @@ export type ComponentName =
   | 'kubernetes'
   | 'etcd'
   | 'cni-plugins'
-  | 'isal';
+  | 'isal'
+  | 'erofs-utils'
+  | 'btrfs-progs';
 
 type Lookup = { readonly directory: string } | { readonly missing: string };
 

@@ -1,9 +1,9 @@
 import { spawnSync } from 'node:child_process';
-import { closeSync, ftruncateSync, mkdirSync, openSync } from 'node:fs';
-import { requireRoot } from './components.ts';
+import { closeSync, ftruncateSync, mkdirSync, openSync, readFileSync } from 'node:fs';
+import { componentPath, componentsAvailable, requireRoot } from './components.ts';
 import { makeTemporaryRoot } from './temporary-root.ts';
 
-export type FileSystemKind = 'ext4' | 'tmpfs';
+export type FileSystemKind = 'ext4' | 'btrfs' | 'tmpfs';
 
 export interface FileSystem extends AsyncDisposable {
   /** The mount point. */
@@ -28,8 +28,11 @@ export async function loopFileSystem(sizeBytes: number, kind: FileSystemKind): P
   const path = `${root.path}/mnt`;
   mkdirSync(path);
   try {
-    if (kind === 'ext4') mountExt4(`${root.path}/disk.img`, path, sizeBytes);
-    else command('mount', '-t', 'tmpfs', '-o', `size=${sizeBytes},mode=755`, 'tmpfs', path);
+    if (kind === 'tmpfs') command('mount', '-t', 'tmpfs', '-o', `size=${sizeBytes},mode=755`, 'tmpfs', path);
+    else {
+      makeImage(kind, `${root.path}/disk.img`, sizeBytes);
+      command('mount', '-o', 'loop,noatime', `${root.path}/disk.img`, path);
+    }
   } catch (error) {
     root.remove();
     throw error;
@@ -42,17 +45,25 @@ export async function loopFileSystem(sizeBytes: number, kind: FileSystemKind): P
 export function fileSystemSkipReason(kind: FileSystemKind): string | null {
   const missing = requireRoot();
   if (missing !== null || kind === 'tmpfs') return missing;
+  if (kind === 'btrfs') return componentsAvailable('btrfs-progs') ?? kernelSkipReason('btrfs');
   const found = spawnSync('mkfs.ext4', ['-V'], { env: withSbin(), stdio: 'ignore' }).status === 0;
   return found ? null : 'needs mkfs.ext4: install the package e2fsprogs';
 }
 
-/** Inode tables are written by mkfs, not later by the kernel in the background of a measurement. */
-function mountExt4(image: string, path: string, sizeBytes: number): void {
+/** Null when this kernel knows such a file system, else one line for a skip message. */
+export function kernelSkipReason(name: string): string | null {
+  const known = readFileSync('/proc/filesystems', 'utf8').split(/\s+/).includes(name);
+  return known ? null : `needs a kernel with ${name}: this one has none`;
+}
+
+/** A sparse file with an empty file system; neither is mounted nor removed by anybody but the caller. */
+export function makeImage(kind: Exclude<FileSystemKind, 'tmpfs'>, image: string, sizeBytes: number): void {
   const file = openSync(image, 'w', 0o600);
   ftruncateSync(file, sizeBytes);
   closeSync(file);
-  command('mkfs.ext4', '-q', '-F', '-E', 'lazy_itable_init=0,lazy_journal_init=0,nodiscard', image);
-  command('mount', '-o', 'loop,noatime', image, path);
+  if (kind === 'btrfs') command(`${componentPath('btrfs-progs')}/mkfs.btrfs`, '-q', image);
+  // Inode tables are written by mkfs, not later by the kernel in the background of a measurement.
+  else command('mkfs.ext4', '-q', '-F', '-E', 'lazy_itable_init=0,lazy_journal_init=0,nodiscard', image);
 }
 
 function usedBytes(path: string): number {
