@@ -1,6 +1,7 @@
 import { performance } from 'node:perf_hooks';
 import type { Logger } from 'pino';
-import { parseP2pHostRule } from '../base/p2p-address.ts';
+import { ErrorCode, isShoalError } from '../base/errors.ts';
+import { originImageOf, parseP2pHostRule } from '../base/p2p-address.ts';
 import { metricsPlace } from '../config/metrics-place.ts';
 import type { Config } from '../config/settings.ts';
 import { startCriServer } from '../cri/cri-server.ts';
@@ -11,6 +12,8 @@ import { createApplyService } from '../differ/apply-service.ts';
 import { createObserveHandler, startExporter } from '../observe/exporter.ts';
 import { Metrics } from '../observe/metrics.ts';
 import { newTransferCounters } from '../peer/transfer-counters.ts';
+import { fullNameOf, PodWarming } from '../warm/pod-warming.ts';
+import type { WarmEnd } from '../warm/warmer.ts';
 import type { AgentStatus } from './control-protocol.ts';
 import { createControlServer } from './control-server.ts';
 import { createCriPullHandler } from './cri-pull-handler.ts';
@@ -19,6 +22,7 @@ import { IdleTrim } from './idle-trim.ts';
 import { openObservers } from './observers.ts';
 import { peerAddressOf } from './peers.ts';
 import { policySettingsOf } from './policy-settings.ts';
+import { PullResults } from './pull-results.ts';
 import type { PullEnd } from './pull-service.ts';
 import { openPuller, type Puller } from './puller.ts';
 import { createTrafficObserver } from './traffic-observer.ts';
@@ -37,21 +41,31 @@ export async function runAgent(config: Config, version: string, stop: AbortSigna
     metricsOf(config, () => puller, observers.droppedLines),
     (each) => each.close(),
   );
-  const trim = opened.adopt(new IdleTrim(() => (puller?.pulls.snapshot().length ?? 0) > 0), (each) =>
-    each.close(),
-  );
+  const isBusy = (): boolean =>
+    (puller?.pulls.snapshot().length ?? 0) + (puller?.warmer?.queue.count('running') ?? 0) > 0;
+  const trim = opened.adopt(new IdleTrim(isBusy), (each) => each.close());
   const onEnd = (end: PullEnd): void => {
     recordPull(metrics, end);
+    if (end.kind === 'failed' && isShoalError(end.error, ...FULL_DISK)) puller?.warmer?.relieve();
     trim.touch();
   };
+  const onWarmed = (end: WarmEnd): void => {
+    metrics.recordWarmUp(end);
+    log[end.outcome === 'warmed' ? 'info' : 'debug'](end, 'warm-up ended');
+    trim.touch();
+  };
+  const pods = opened.adopt(podWarmingOf(config, log), (each) => each.close());
+  const results = new PullResults();
   const observer = createTrafficObserver(metrics, observers.audit);
-  puller = opened.use(await openPuller(config, { log, onEnd, stop, observer }));
+  puller = opened.use(
+    await openPuller(config, { log, onEnd, stop, observer, warming: { pods, onEnd: onWarmed } }),
+  );
   const status = (): AgentStatus =>
-    statusOf(config, version, puller as Puller, (performance.now() - startedMs) / 1000);
-  const control = createControlServer({ pulls: puller.pulls, status });
+    statusOf(config, version, { puller: puller as Puller, pods }, (performance.now() - startedMs) / 1000);
+  const control = createControlServer({ pulls: puller.pulls, pods, results, status });
   await listenUnix(control, config.control.socket);
   opened.defer(() => closeServer(control));
-  if (config.store === 'containerd') await openCri(config, puller, metrics, log, opened);
+  if (config.store === 'containerd') await openCri(config, puller, { pods, results, metrics, log }, opened);
   await openHttp(config, metrics, status, opened);
   log.info(
     { version, store: config.store, peer: peerAddressOf(config), cri: config.cri.socket },
@@ -62,11 +76,29 @@ export async function runAgent(config: Config, version: string, stop: AbortSigna
   log.info('agent is stopping');
 }
 
+/** A store that says so may just be out of room. */
+const FULL_DISK = [ErrorCode.CacheUnavailable, ErrorCode.StoreFailed];
+
+interface CriParts {
+  readonly pods: PodWarming;
+  readonly results: PullResults;
+  readonly metrics: Metrics;
+  readonly log: Logger;
+}
+
+/** The pods of this node, whose images may be named by P2P addresses. */
+function podWarmingOf(config: Config, log: Logger): PodWarming {
+  const policy = policySettingsOf(config);
+  const p2pRules = config.p2p.addresses.map(parseP2pHostRule);
+  const originNameOf = (image: string): string | undefined =>
+    fullNameOf(originImageOf(image, p2pRules) ?? image);
+  return new PodWarming({ policy: () => policy, originNameOf, log, nowMs: () => performance.now() });
+}
+
 async function openCri(
   config: Config,
   puller: Puller,
-  metrics: Metrics,
-  log: Logger,
+  { pods, results, metrics, log }: CriParts,
   opened: AsyncDisposableStack,
 ): Promise<void> {
   const containerd = opened.adopt(new Upstream('containerd', config.cri.containerdSocket), (each) =>
@@ -75,6 +107,9 @@ async function openCri(
   const handler = createCriPullHandler({
     policy: policySettingsOf(config),
     pulls: puller.pulls,
+    pods,
+    results,
+    onForeignPull: () => puller.warmer?.pullBegins(undefined) ?? (() => undefined),
     onDecision: ({ action, reason }) => metrics.recordDecision(action === 'accelerate', reason),
     log,
   });
@@ -167,7 +202,12 @@ function recordPull(metrics: Metrics, end: PullEnd): void {
     });
 }
 
-function statusOf(config: Config, version: string, puller: Puller, uptimeSeconds: number): AgentStatus {
+function statusOf(
+  config: Config,
+  version: string,
+  { puller, pods }: { readonly puller: Puller; readonly pods: PodWarming },
+  uptimeSeconds: number,
+): AgentStatus {
   const peers = puller.peers();
   const cache = puller.cacheTotals();
   const { originBytes, peerBytes, cacheBytes, servedBytes } = puller.counters;
@@ -183,6 +223,12 @@ function statusOf(config: Config, version: string, puller: Puller, uptimeSeconds
     cacheCapacityBytes: cache.allocatedBytes,
     pulls: puller.pulls.snapshot(),
     totals: { originBytes, peerBytes, cacheBytes, servedBytes },
+    warming: {
+      pods: pods.podCount,
+      waiting: puller.warmer?.queue.count('waiting') ?? 0,
+      running: puller.warmer?.queue.count('running') ?? 0,
+      held: puller.warmer?.queue.count('held') ?? 0,
+    },
   };
 }
 

@@ -70,6 +70,13 @@ export interface AgentStatus {
   readonly cacheCapacityBytes: number;
   readonly pulls: readonly PullSnapshot[];
   readonly totals: Readonly<Record<string, number>>;
+  /** Pods that are remembered, and images by how far their warm-ups are. */
+  readonly warming: {
+    readonly pods: number;
+    readonly waiting: number;
+    readonly running: number;
+    readonly held: number;
+  };
 }
 
 /** One pod as the NRI plugin sees it at RunPodSandbox or Synchronize. */
@@ -92,6 +99,8 @@ export interface PodSync {
 
 export interface PodRemoved {
   readonly podUid: string;
+  /** The sandbox that was removed; a pod that has a later one is not forgotten. */
+  readonly sandboxId?: string;
 }
 
 /** How one PullImage that containerd or this agent answered came to its end. */

@@ -1,6 +1,7 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import { ErrorCode, isShoalError, ShoalError } from '../base/errors.ts';
 import { PullProgress } from '../pull/progress.ts';
+import type { PodWarming } from '../warm/pod-warming.ts';
 import {
   type AgentStatus,
   CONTROL_BODY_BYTES_MAX,
@@ -9,10 +10,14 @@ import {
   type PullCommand,
   type PullEvent,
 } from './control-protocol.ts';
+import { type PodCall, podCalls, streamResults } from './pod-calls.ts';
+import type { PullResults } from './pull-results.ts';
 import type { PullEnd, PullService } from './pull-service.ts';
 
 export interface ControlOptions {
   readonly pulls: PullService;
+  readonly pods: PodWarming;
+  readonly results: PullResults;
   readonly status: () => AgentStatus;
 }
 
@@ -31,10 +36,23 @@ async function route(
   const { method, url } = request;
   if (method === 'GET' && url === CONTROL_PATHS.status) return answerJson(response, 200, options.status());
   if (method === 'POST' && url === CONTROL_PATHS.pull) return runPull(options.pulls, request, response);
+  if (method === 'GET' && url === CONTROL_PATHS.podsResults) return streamResults(options.results, response);
+  const podCall = method === 'POST' ? podCalls[url ?? ''] : undefined;
+  if (podCall !== undefined) return tellOfPods(options.pods, podCall, request, response);
   return answerJson(response, 404, {
     code: ErrorCode.NotFound,
     message: `Cannot serve "${method} ${url}": no such call`,
   });
+}
+
+async function tellOfPods(
+  pods: PodWarming,
+  { bodyBytesMax, run }: PodCall,
+  request: IncomingMessage,
+  response: ServerResponse,
+): Promise<void> {
+  run(pods, parseJson(await readBody(request, bodyBytesMax)));
+  answerJson(response, 200, {});
 }
 
 async function runPull(
@@ -85,16 +103,16 @@ export function endEvent(end: PullEnd, progress: PullProgress): PullEvent {
   };
 }
 
-async function readBody(request: IncomingMessage): Promise<string> {
+async function readBody(
+  request: IncomingMessage,
+  sizeBytesMax: number = CONTROL_BODY_BYTES_MAX,
+): Promise<string> {
   const parts: Buffer[] = [];
   let sizeBytes = 0;
   for await (const part of request) {
     sizeBytes += part.length;
-    if (sizeBytes > CONTROL_BODY_BYTES_MAX)
-      throw new ShoalError(
-        ErrorCode.LimitExceeded,
-        `Cannot read the command: over ${CONTROL_BODY_BYTES_MAX} bytes`,
-      );
+    if (sizeBytes > sizeBytesMax)
+      throw new ShoalError(ErrorCode.LimitExceeded, `Cannot read the command: over ${sizeBytesMax} bytes`);
     parts.push(part);
   }
   return Buffer.concat(parts).toString('utf8');
@@ -119,6 +137,14 @@ function parseCommand(text: string): PullCommand {
     ...(typeof username === 'string' ? { username } : {}),
     ...(typeof password === 'string' ? { password } : {}),
   };
+}
+
+function parseJson(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    throw new ShoalError(ErrorCode.ConfigInvalid, 'Cannot read what was sent: it is not JSON');
+  }
 }
 
 function answerError(response: ServerResponse, error: unknown): void {

@@ -4,7 +4,7 @@ import { judgeFailure } from '../pull/hand-over.ts';
 import { PullProgress, type PullSnapshot } from '../pull/progress.ts';
 import { type PullDependencies, type PullResult, pullImage } from '../pull/pull-image.ts';
 import type { Credentials, Origin } from '../registry/origin.ts';
-import { parseReference, type Reference } from '../registry/reference.ts';
+import { formatReference, parseReference, type Reference } from '../registry/reference.ts';
 
 /** More pulls at once than this wait for a place: each holds an origin connection pool and an import session. */
 const PULLS_MAX = 32;
@@ -32,6 +32,8 @@ export interface PullServiceOptions {
   readonly openOrigin: (reference: Reference, credentials: Credentials | undefined) => Origin;
   readonly log: Logger;
   readonly onEnd: (end: PullEnd) => void;
+  /** Told of each pull, by its image's full name, and by the returned function of its end: warming makes room for it. */
+  readonly onBegin?: (image: string) => () => void;
   readonly nowMs: () => number;
 }
 
@@ -57,9 +59,11 @@ export class PullService {
     progress = new PullProgress(order.image),
   ): Promise<PullEnd> {
     const startedMs = this.#options.nowMs();
+    const ended = this.#options.onBegin?.(fullNameOf(order.image));
     await this.#enter(progress);
     const outcome = await this.#attempt(order, signal, progress);
     this.#leave(progress);
+    ended?.();
     const end = { ...outcome, seconds: (this.#options.nowMs() - startedMs) / 1000 };
     this.#report(order, end);
     return end;
@@ -94,6 +98,15 @@ export class PullService {
     this.#options.onEnd(end);
     if (end.kind === 'done') logDone(this.#options.log, order, end);
     else logFailed(this.#options.log, order, end);
+  }
+}
+
+/** What cannot be parsed fails in the attempt, with the reason. */
+function fullNameOf(image: string): string {
+  try {
+    return formatReference(parseReference(image));
+  } catch {
+    return image;
   }
 }
 

@@ -10,7 +10,10 @@ import { openOrigin } from '../registry/open-origin.ts';
 import { proxySettingsFrom } from '../registry/proxy-settings.ts';
 import { createUnpackPool } from '../unpack/create-unpack-pool.ts';
 import type { UnpackPool } from '../unpack/unpack-pool.ts';
+import type { PodWarming } from '../warm/pod-warming.ts';
+import { type WarmEnd, Warmer, type WarmerOptions } from '../warm/warmer.ts';
 import { takeCacheDirectory } from './cache-directory.ts';
+import { hasDiskRoom } from './disk-room.ts';
 import { ManifestMemory } from './manifest-memory.ts';
 import { nodePlatform } from './node-platform.ts';
 import { openStore } from './open-store.ts';
@@ -23,6 +26,8 @@ export interface PullerOptions {
   readonly stop: AbortSignal;
   /** Told of every chunk that moves. */
   readonly observer?: TransferObserver;
+  /** Pods whose images are warmed; without, none are. */
+  readonly warming?: { readonly pods: PodWarming; readonly onEnd: (end: WarmEnd) => void };
   /** For one pull from the command line: no peers, and a cache of its own where an agent has the usual one. */
   readonly alone?: boolean;
 }
@@ -34,6 +39,8 @@ export interface Puller extends AsyncDisposable {
   readonly unpack: UnpackPool;
   /** Root of containerd's content store, where there is one to be seen. */
   readonly contentRoot: string | undefined;
+  /** Undefined where nothing is warmed. */
+  readonly warmer: Warmer | undefined;
   cacheTotals(): CacheTotals;
   peers(): { readonly known: number; readonly connected: number };
 }
@@ -63,25 +70,33 @@ export async function openPuller(config: Config, options: PullerOptions): Promis
   );
   const workersMax = config.limits.unpackWorkers || Math.min(availableParallelism(), UNPACK_WORKERS_MAX);
   const unpack = opening.adopt(createUnpackPool({ workersMax }), (each) => each.close());
+  const dependencies = {
+    engine,
+    unpack,
+    store: opened.store,
+    platform: nodePlatform(),
+    privileged: process.getuid?.() === 0,
+    unpackedBytesMax: config.limits.unpackedBytesMax,
+    layersAtOnce: config.limits.layersAtOnce,
+    stallTimeoutMs: config.limits.stallTimeoutMs,
+  };
+  const openOrigin = originOpener(config, log);
+  const nowMs = (): number => performance.now();
+  const parts = { dependencies, openOrigin, log, nowMs, directory: place.path };
+  const warmer = options.warming && config.warm.enable ? warmerOf(config, options.warming, parts) : undefined;
+  if (warmer !== undefined) opening.adopt(warmer, (each) => each.close());
   const pulls = new PullService({
-    dependencies: {
-      engine,
-      unpack,
-      store: opened.store,
-      platform: nodePlatform(),
-      privileged: process.getuid?.() === 0,
-      unpackedBytesMax: config.limits.unpackedBytesMax,
-      layersAtOnce: config.limits.layersAtOnce,
-      stallTimeoutMs: config.limits.stallTimeoutMs,
-    },
-    openOrigin: originOpener(config, log),
+    dependencies: { ...dependencies, ...(warmer && { ahead: warmer }) },
+    openOrigin,
     log,
     onEnd,
-    nowMs: () => performance.now(),
+    ...(warmer && { onBegin: (image) => warmer.pullBegins(image) }),
+    nowMs,
   });
   const closing = opening.move();
   return {
     pulls,
+    warmer,
     counters: engine.counters,
     unpack,
     contentRoot: opened.contentRoot,
@@ -89,6 +104,28 @@ export async function openPuller(config: Config, options: PullerOptions): Promis
     peers: () => ({ known: engine.swarmSnapshot()?.members ?? 0, connected: engine.connections }),
     [Symbol.asyncDispose]: () => closing.disposeAsync(),
   };
+}
+
+const MS_PER_MINUTE = 60_000;
+
+function warmerOf(
+  config: Config,
+  { pods, onEnd }: NonNullable<PullerOptions['warming']>,
+  parts: Pick<WarmerOptions, 'dependencies' | 'openOrigin' | 'log' | 'nowMs'> & {
+    readonly directory: string;
+  },
+): Warmer {
+  const { atOnce, holdMinutes, freePercentMin } = config.warm;
+  const warmer = new Warmer({
+    ...parts,
+    limits: { atOnce, holdMs: holdMinutes * MS_PER_MINUTE },
+    candidates: (wishes, reference) => pods.candidates(wishes, reference),
+    throttle: (wishes, bytes) => pods.throttle(wishes, bytes),
+    hasRoom: (imageBytes) => hasDiskRoom(parts.directory, imageBytes, freePercentMin),
+    onEnd,
+  });
+  pods.warmWith(warmer);
+  return warmer;
 }
 
 function originOpener(

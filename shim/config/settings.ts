@@ -258,6 +258,33 @@ export const settings = {
       help: 'Directory of the layout store.',
     }),
   },
+  warm: {
+    enable: flag({
+      default: true,
+      help: 'Bring the images of pods that have opted in ahead of their pulls. Never makes an image visible: the pull still asks the registry with its own credentials.',
+    }),
+    atOnce: integer({
+      default: 2,
+      min: 1,
+      max: 16,
+      unit: 'images',
+      help: 'Images that are warmed at once on this node, while nobody pulls.',
+    }),
+    holdMinutes: integer({
+      default: 15,
+      min: 1,
+      max: 60,
+      unit: 'minutes',
+      help: 'How long warm layers wait for their pull before they are given up.',
+    }),
+    freePercentMin: integer({
+      default: 15,
+      min: 0,
+      max: 99,
+      unit: '%',
+      help: "Nothing is warmed that would leave less of the disk free. Warm layers are no images, so that kubelet's collection, which begins at 15 % by default, does not see them.",
+    }),
+  },
   limits: {
     originLimitMB: limitMB({ default: 0, help: 'Bytes read from registries a second. 0 is no limit.' }),
     uploadLimitMB: limitMB({ default: 0, help: 'Bytes sent to peers a second. 0 is no limit.' }),
@@ -322,6 +349,7 @@ export const sectionHelp: Readonly<Record<string, string>> = {
   policy: 'Which pulls are accelerated.',
   containerd: 'How containerd is used.',
   layout: 'The store that needs no containerd.',
+  warm: 'Images that are brought ahead of their pulls.',
   limits: 'What a node may use.',
   log: "The agent's own messages. Credentials are never among them.",
 };

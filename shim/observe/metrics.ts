@@ -41,6 +41,8 @@ export class Metrics {
   readonly #handOvers: Counter<'reason'>;
   readonly #decisions: Counter<'accelerate' | 'reason'>;
   readonly #applies: Counter<'outcome'>;
+  readonly #warmUps: Counter<'outcome' | 'reason'>;
+  readonly #warmBytes: Counter<'source'>;
   readonly #seconds: Histogram<'outcome'>;
   readonly #timer: NodeJS.Timeout;
 
@@ -70,6 +72,18 @@ export class Metrics {
       name: 'shoal_applied_layers_total',
       help: 'Layers that containerd asked this differ to apply: applied, or handed over to its own',
       labelNames: ['outcome'],
+      registers,
+    });
+    this.#warmUps = new Counter({
+      name: 'shoal_warm_ups_total',
+      help: 'Images that were to be brought ahead of their pulls, by how that ended and why',
+      labelNames: ['outcome', 'reason'],
+      registers,
+    });
+    this.#warmBytes = new Counter({
+      name: 'shoal_warm_bytes_total',
+      help: 'Bytes of layers that were brought ahead of pulls, by where they came from',
+      labelNames: ['source'],
       registers,
     });
     this.#seconds = new Histogram({
@@ -108,6 +122,22 @@ export class Metrics {
 
   recordDecision(accelerate: boolean, reason: string): void {
     this.#decisions.inc({ accelerate: String(accelerate), reason: this.#bounded(reason) });
+  }
+
+  /** The warm-up of an image ended. `reason` is an error code. */
+  recordWarmUp(end: {
+    readonly outcome: string;
+    readonly reason: string;
+    readonly counts: {
+      readonly originBytes: number;
+      readonly peerBytes: number;
+      readonly cacheBytes: number;
+    };
+  }): void {
+    this.#warmUps.inc({ outcome: this.#bounded(end.outcome), reason: this.#bounded(end.reason) });
+    this.#warmBytes.inc({ source: 'origin' }, end.counts.originBytes);
+    this.#warmBytes.inc({ source: 'peer' }, end.counts.peerBytes);
+    this.#warmBytes.inc({ source: 'cache' }, end.counts.cacheBytes);
   }
 
   recordApply(outcome: 'applied' | 'handedOver'): void {

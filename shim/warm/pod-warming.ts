@@ -229,7 +229,8 @@ export class PodWarming {
   }
 }
 
-function fullNameOf(image: string): string | undefined {
+/** Undefined for what is no reference. */
+export function fullNameOf(image: string): string | undefined {
   try {
     return formatReference(parseReference(image));
   } catch (error) {
