@@ -8,7 +8,15 @@ const data = ['shim/swarm', 'shim/cache', 'shim/unpack', ...bottom];
 const ports = ['shim/registry', 'shim/store', 'shim/containerd', 'shim/peer', ...data];
 const pulls = ['shim/pull', 'shim/policy', ...ports];
 const waysIn = ['shim/cri', 'shim/proxy', ...pulls];
-const agent = ['shim/agent', 'shim/warm', 'shim/config', 'shim/observe', 'shim/differ', ...waysIn];
+const agent = [
+  'shim/agent',
+  'shim/kubernetes',
+  'shim/warm',
+  'shim/config',
+  'shim/observe',
+  'shim/differ',
+  ...waysIn,
+];
 
 export interface ImportRule {
   /** Parts, or single files of a part. */
@@ -51,6 +59,10 @@ export const importTable: Readonly<Record<string, ImportRule>> = {
   'shim/front': {
     may: ['shim/cri', 'shim/differ/apply-fallback.ts', ...bottom],
     why: 'the front outlives a broken agent, so it loads the CRI endpoint and next to nothing else',
+  },
+  'shim/kubernetes': {
+    may: ['shim/registry', ...bottom],
+    why: 'it tells what the API server says; what follows from that is for others',
   },
   'shim/agent': { may: agent, why: 'it wires the agent, whoever starts it' },
   'shim/cli': { may: agent, why: 'a command wires what it needs, or asks a running agent' },

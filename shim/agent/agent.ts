@@ -14,6 +14,7 @@ import { Metrics } from '../observe/metrics.ts';
 import { newTransferCounters } from '../peer/transfer-counters.ts';
 import { fullNameOf, PodWarming } from '../warm/pod-warming.ts';
 import type { WarmEnd } from '../warm/warmer.ts';
+import { Cluster } from './cluster.ts';
 import type { AgentStatus } from './control-protocol.ts';
 import { createControlServer } from './control-server.ts';
 import { createCriPullHandler } from './cri-pull-handler.ts';
@@ -21,7 +22,6 @@ import { closeServer, startHttpServer } from './http-server.ts';
 import { IdleTrim } from './idle-trim.ts';
 import { openObservers } from './observers.ts';
 import { peerAddressOf } from './peers.ts';
-import { policySettingsOf } from './policy-settings.ts';
 import { PullResults } from './pull-results.ts';
 import type { PullEnd } from './pull-service.ts';
 import { openPuller, type Puller } from './puller.ts';
@@ -54,7 +54,8 @@ export async function runAgent(config: Config, version: string, stop: AbortSigna
     log[end.outcome === 'warmed' ? 'info' : 'debug'](end, 'warm-up ended');
     trim.touch();
   };
-  const pods = opened.adopt(podWarmingOf(config, log), (each) => each.close());
+  const cluster = new Cluster(config, log);
+  const pods = opened.adopt(podWarmingOf(config, cluster, log), (each) => each.close());
   const results = new PullResults();
   const observer = createTrafficObserver(metrics, observers.audit);
   puller = opened.use(
@@ -65,7 +66,10 @@ export async function runAgent(config: Config, version: string, stop: AbortSigna
   const control = createControlServer({ pulls: puller.pulls, pods, results, status });
   await listenUnix(control, config.control.socket);
   opened.defer(() => closeServer(control));
-  if (config.store === 'containerd') await openCri(config, puller, { pods, results, metrics, log }, opened);
+  cluster.start(pods);
+  opened.defer(() => cluster.close());
+  const parts = { cluster, pods, results, metrics, log };
+  if (config.store === 'containerd') await openCri(config, puller, parts, opened);
   await openHttp(config, metrics, status, opened);
   log.info(
     { version, store: config.store, peer: peerAddressOf(config), cri: config.cri.socket },
@@ -80,6 +84,7 @@ export async function runAgent(config: Config, version: string, stop: AbortSigna
 const FULL_DISK = [ErrorCode.CacheUnavailable, ErrorCode.StoreFailed];
 
 interface CriParts {
+  readonly cluster: Cluster;
   readonly pods: PodWarming;
   readonly results: PullResults;
   readonly metrics: Metrics;
@@ -87,25 +92,24 @@ interface CriParts {
 }
 
 /** The pods of this node, whose images may be named by P2P addresses. */
-function podWarmingOf(config: Config, log: Logger): PodWarming {
-  const policy = policySettingsOf(config);
+function podWarmingOf(config: Config, cluster: Cluster, log: Logger): PodWarming {
   const p2pRules = config.p2p.addresses.map(parseP2pHostRule);
   const originNameOf = (image: string): string | undefined =>
     fullNameOf(originImageOf(image, p2pRules) ?? image);
-  return new PodWarming({ policy: () => policy, originNameOf, log, nowMs: () => performance.now() });
+  return new PodWarming({ policy: () => cluster.policy, originNameOf, log, nowMs: () => performance.now() });
 }
 
 async function openCri(
   config: Config,
   puller: Puller,
-  { pods, results, metrics, log }: CriParts,
+  { cluster, pods, results, metrics, log }: CriParts,
   opened: AsyncDisposableStack,
 ): Promise<void> {
   const containerd = opened.adopt(new Upstream('containerd', config.cri.containerdSocket), (each) =>
     each.close(),
   );
   const handler = createCriPullHandler({
-    policy: policySettingsOf(config),
+    policy: () => cluster.policy,
     pulls: puller.pulls,
     pods,
     results,

@@ -10,7 +10,8 @@ import type { PullResults } from './pull-results.ts';
 import type { PullEnd, PullService } from './pull-service.ts';
 
 export interface CriPullHandlerOptions {
-  readonly policy: PolicySettings;
+  /** As it is now: namespaces may be opted in while the agent runs. */
+  readonly policy: () => PolicySettings;
   readonly pulls: PullService;
   /** Knows the pods of this node. */
   readonly pods: Pick<PodWarming, 'follow' | 'learn'>;
@@ -28,7 +29,7 @@ export function createCriPullHandler(options: CriPullHandlerOptions): PullHandle
       const known = { ...request, pod: request.pod ?? followedPod(options, request.image) };
       const input = policyInputOf(known);
       if (input === undefined) return pass(options, known, 'invalid-reference');
-      const decision = decide(input, options.policy);
+      const decision = decide(input, options.policy());
       report(options, known, decision);
       if (decision.action === 'pass') return pass(options, known, decision.reason);
       const { image, credentials, runtimeHandler } = known;

@@ -55,6 +55,8 @@ export const ErrorCode = {
   PeerUnavailable: 'PEER_UNAVAILABLE',
   /** A socket or port cannot be listened on. */
   ListenFailed: 'LISTEN_FAILED',
+  /** The Kubernetes API server cannot be reached, or refuses to answer. */
+  ClusterUnavailable: 'CLUSTER_UNAVAILABLE',
 } as const;
 export type ErrorCode = (typeof ErrorCode)[keyof typeof ErrorCode];
 

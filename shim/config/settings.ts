@@ -225,6 +225,31 @@ export const settings = {
       help: "Image of the agent's own pod, which is never accelerated. Empty: p2p.v2.image and imageTag.",
     }),
   },
+  kubernetes: {
+    kubeconfig: text({
+      default: '',
+      format: orEmpty(absolutePath),
+      help: "Kubeconfig for the watches. Empty: the service account of the agent's pod.",
+    }),
+    nodeName: text({
+      default: '',
+      format: orEmpty(dnsName),
+      help: 'Name of this node in the cluster. Empty: the host name, as kubelet has it by default.',
+    }),
+    watchNamespaces: flag({
+      default: false,
+      help: 'Opt in the pods of every namespace with the label PREFIX/image-accelerate-mode: p2p. Needs the right to list and watch namespaces.',
+    }),
+    watchPods: flag({
+      default: false,
+      help: 'Warm the images of opted-in pods as soon as they are bound to this node. Needs the right to list and watch pods.',
+    }),
+    kubeletKubeconfig: text({
+      default: '',
+      format: orEmpty(absolutePath),
+      help: "kubelet's own kubeconfig, with which the pull secrets of this node's pods are read for warming. Empty: none are read.",
+    }),
+  },
   store: choice({
     among: ['containerd', 'layout'],
     default: 'containerd',
@@ -347,6 +372,7 @@ export const sectionHelp: Readonly<Record<string, string>> = {
   control: 'The way in for the command line.',
   http: 'The way in for containerd, P2P image addresses and overlaybd.',
   policy: 'Which pulls are accelerated.',
+  kubernetes: 'What the API server is asked. Nothing unless a watch is on; the agent works without it.',
   containerd: 'How containerd is used.',
   layout: 'The store that needs no containerd.',
   warm: 'Images that are brought ahead of their pulls.',
