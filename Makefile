@@ -63,8 +63,8 @@ soak: $(stamp) ## Pull and remove through front and agent, round after round (ro
 	@$(with_components) -- $(run) hack/soak.ts
 
 .PHONY: bench-pull
-bench-pull: $(stamp) ## Shoal's pull against containerd's own (root). CONTAINERD=1.7|2.1|2.4; RUNS=5; CASE=NAME; FILESYSTEM=ext4,tmpfs
-	@$(with_components) -- $(run) hack/bench/pull.ts
+bench-pull: $(stamp) ## Shoal's pull against containerd's own (root). RIVAL=plain,tuned; CONTAINERD=1.7|2.1|2.4; RUNS=5; CASE=NAME; FILESYSTEM=ext4,tmpfs
+	@$(with_components) $(if $(findstring tuned,$(RIVAL)),containerd-2.4 isal) -- $(run) hack/bench/pull.ts
 
 .PHONY: bench-peer
 bench-peer: $(stamp) ## Chunks from four peers to one, against a bare receiver. JSON lines

@@ -24,7 +24,11 @@ containerd_2_1_suite=sid # sid moves: when this version is gone, the one served 
 containerd_2_1_version='2.1.9+ds1-5'
 
 containerd_2_4_version=v2.4.2 # Go module
+runc_1_2_version=v1.2.6        # Go module; later ones have replace directives, which `go install` refuses.
 kubernetes_version=v1.36.3    # Go module; must agree with kubernetes/go.mod. kubelet is of it too.
+
+isal_suite=bookworm
+isal_version='2.30.0-5'
 
 erofs_utils_suite=trixie # bookworm's mkfs.erofs cannot read tar
 erofs_utils_version='1.8.6-1'

@@ -1,30 +1,13 @@
 import { createHash } from 'node:crypto';
-import {
-  accessSync,
-  constants,
-  existsSync,
-  lstatSync,
-  mkdirSync,
-  readdirSync,
-  readFileSync,
-  renameSync,
-  rmSync,
-  writeFileSync,
-} from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { type BuiltImage, buildImage } from '../../test/support/images/build-image.ts';
-import type { LayerEntry, LayerSource } from '../../test/support/images/layer-tar.ts';
+import type { LayerSource } from '../../test/support/images/layer-tar.ts';
 import { busyboxLayer, randomBytes } from '../../test/support/images/samples.ts';
+import { layersOfMachine } from './machine-files.ts';
 
-/** Where the files of the sample image come from: what every machine with a system on it has. */
-const SOURCES = ['/usr/bin', '/usr/lib', '/usr/share', '/usr/local', '/usr/include', '/opt'];
 /** Programs and data compress to about two fifths: four layers of this size make more than 200 MB. */
 const LAYER_UNPACKED_BYTES = 115_000_000;
-/** Larger files would make layers of very different sizes. */
-const FILE_BYTES_MAX = 64_000_000;
-/** A directory deeper than this is no program's or library's. */
-const DEPTH_MAX = 12;
-
 export interface SampleImageOptions {
   /** Where the image is kept as an OCI layout. */
   readonly directory: string;
@@ -40,20 +23,28 @@ export interface SampleImageOptions {
 export async function sampleImage(options: SampleImageOptions): Promise<BuiltImage> {
   const { directory, runnable, layers: count = 4, layerUnpackedBytes = LAYER_UNPACKED_BYTES } = options;
   const { imageBytesMin = 200_000_000 } = options;
-  const summary = join(
-    directory,
-    `image-${count}-${layerUnpackedBytes}-${runnable ? 'runnable' : 'plain'}.json`,
-  );
+  const name = `image-${count}-${layerUnpackedBytes}-${runnable ? 'runnable' : 'plain'}`;
+  return keepImage(directory, name, async () => {
+    const layers = [...(runnable ? [busyboxLayer()] : []), ...layersOfMachine(count, layerUnpackedBytes)];
+    const config = { Cmd: ['/bin/sh'] };
+    const first = await buildImage({ layers, directory, config });
+    const lacking = imageBytesMin - first.layerBytes;
+    if (lacking <= 0) return first;
+    return await buildImage({ layers: [...layers, filler(lacking)], directory, config });
+  });
+}
+
+/** Builds an image once into a directory, which is emptied for it; later calls only read what is there. */
+export async function keepImage(
+  directory: string,
+  name: string,
+  build: () => Promise<BuiltImage>,
+): Promise<BuiltImage> {
+  const summary = join(directory, `${name}.json`);
   if (existsSync(summary)) return reopen(directory, summary);
   rmSync(directory, { recursive: true, force: true });
   mkdirSync(directory, { recursive: true });
-  const layers = [...(runnable ? [busyboxLayer()] : []), ...layersOfMachine(count, layerUnpackedBytes)];
-  const first = await buildImage({ layers, directory, config: { Cmd: ['/bin/sh'] } });
-  const lacking = imageBytesMin - first.layerBytes;
-  const image =
-    lacking <= 0
-      ? first
-      : await buildImage({ layers: [...layers, filler(lacking)], directory, config: { Cmd: ['/bin/sh'] } });
+  const image = await build();
   const { blobPath, remove, ...plain } = image;
   writeFileSync(`${summary}.tmp`, JSON.stringify(plain));
   renameSync(`${summary}.tmp`, summary);
@@ -66,48 +57,6 @@ function reopen(directory: string, summary: string): BuiltImage {
   const blobPath = (digest: string): string =>
     join(directory, 'blobs/sha256', digest.slice('sha256:'.length));
   return { ...plain, directory, blobPath, remove: keep, [Symbol.dispose]: keep };
-}
-
-/** Files in sorted order, dealt to layers by size; the rest is left out. */
-function layersOfMachine(count: number, layerUnpackedBytes: number): LayerSource[] {
-  const layers: LayerEntry[][] = [];
-  let room = 0;
-  for (const entry of SOURCES.flatMap((source) => [...files(source, 0)])) {
-    if (room <= 0) {
-      if (layers.length === count) break;
-      layers.push([]);
-      room = layerUnpackedBytes;
-    }
-    layers.at(-1)?.push(entry.layerEntry);
-    room -= entry.sizeBytes;
-  }
-  return layers.map((entries) => ({ entries }));
-}
-
-function* files(directory: string, depth: number): Generator<{ layerEntry: LayerEntry; sizeBytes: number }> {
-  if (depth > DEPTH_MAX || !isReadable(directory)) return;
-  for (const child of readdirSync(directory, { withFileTypes: true }).sort((a, b) =>
-    a.name < b.name ? -1 : 1,
-  )) {
-    const path = join(directory, child.name);
-    if (child.isDirectory()) yield* files(path, depth + 1);
-    if (!child.isFile()) continue;
-    const { size, mode } = lstatSync(path);
-    if (size === 0 || size > FILE_BYTES_MAX || !isReadable(path)) continue;
-    yield {
-      layerEntry: { name: path.slice(1), mode: mode & 0o777, content: { file: path } },
-      sizeBytes: size,
-    };
-  }
-}
-
-function isReadable(path: string): boolean {
-  try {
-    accessSync(path, constants.R_OK);
-    return true;
-  } catch {
-    return false;
-  }
 }
 
 function filler(sizeBytes: number): LayerSource {

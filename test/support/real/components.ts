@@ -6,6 +6,7 @@ const SCRIPTS = resolve(import.meta.dirname, '../../../hack/components');
 export type ComponentName =
   | 'registry'
   | 'runc'
+  | 'runc-1.2'
   | 'busybox'
   | 'containerd-1.7'
   | 'containerd-2.1'

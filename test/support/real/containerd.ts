@@ -26,6 +26,8 @@ export interface ContainerdOptions {
   readonly programs?: readonly string[];
   /** Merged into the configuration, table by table; see containerdConfig() for what is there. */
   readonly extraConfig?: ConfigTable;
+  /** Default: the one of Debian 12, which knows no user namespaces. */
+  readonly runc?: 'runc' | 'runc-1.2';
   /** Runs it, and so its pods, in a network namespace. */
   readonly enter?: readonly string[];
 }
@@ -136,7 +138,7 @@ function makeLayout(temporary: TemporaryRoot, options: ContainerdOptions): Conta
     temp: `${path}/tmp`,
     socket: temporary.socketPath('c.sock'),
     runcRoot: `${path}/runc`,
-    runc: `${componentPath('runc')}/runc`,
+    runc: `${componentPath(options.runc ?? 'runc')}/runc`,
     own: `${path}/own`,
   };
   for (const folder of [layout.root, layout.state, layout.temp, layout.runcRoot, layout.own]) {
