@@ -9,21 +9,25 @@ import { podNotice, tellOfPods, watchResults, writePodConfig } from '../support/
 import {
   assertNothingLeft,
   eventually,
+  failureOf,
   type NodeSite,
   type OriginSite,
   startNodeSite,
   startOriginSite,
 } from '../support/pull-site.ts';
 import { canRun, containerdSkipReason } from '../support/real/components.ts';
-import { pull, runCrictl } from '../support/real/crictl.ts';
+import { pull, runContainer, runCrictl } from '../support/real/crictl.ts';
 import { containerdState, testedVersion } from '../support/real/import-site.ts';
 
 const LAYER_BYTES = 8_000_000;
 const RATE = 12_000_000;
 const WARM_TIMEOUT_MS = 40_000;
+const USER = { username: 'kay', password: 'right-password' };
+const CREDS = `${USER.username}:${USER.password}`;
+const guarded = { basic: { user: USER.username, password: USER.password } };
 /** What is free on the machine that tests run on is no matter of theirs. */
 const warm = { freePercentMin: 0 };
-const settings = { policy: { mode: 'opt-in' }, warm };
+const settings = { policy: { mode: 'opt-in' }, warm, log: { level: 'debug' } };
 
 if (canRun(containerdSkipReason(testedVersion, 'crictl-go'))) {
   test('three warm images are pulled in a fraction of the time, and were no images before', async () => {
@@ -64,6 +68,152 @@ if (canRun(containerdSkipReason(testedVersion, 'crictl-go'))) {
     await collectGarbage(node);
     assert.is((await containerdState(node.containerd)).snapshots.length, before.snapshots.length + 6);
   });
+
+  test('a pod without the right to read gets nothing of what was warmed: absent for IfNotPresent, and refused', async () => {
+    await using origin = await startOriginSite(guarded);
+    await using node = await startNodeSite({ origin, agent: { settings } });
+    const [first, second] = (await pushAll(origin, 'private', 2)) as [string, string];
+    const pod = podNotice('owner', [first, second]);
+    await tellOfPods(node.agent).notice(pod);
+    // Nobody has shown credentials yet.
+    await eventually(
+      () => warmUpsEnded(node, 'refused'),
+      (count) => count === 2,
+    );
+    assert.is(blobBytes(origin), 0);
+    await pullAll(node, pod, [first], CREDS);
+    await untilHeld(node, 1);
+
+    origin.gate.reset();
+    assert.ok(await isAbsent(node, second));
+    assert.equal(await imageNames(node), [first]);
+    const stranger = podNotice('stranger', []);
+    const refusal = await failureOf(pullAll(node, stranger, [second]));
+    assert.match(refusal.message, /pull access denied|authorization failed|401/);
+    await failureOf(pullAll(node, stranger, [second], `${USER.username}:wrong`));
+    assert.is(blobBytes(origin), 0);
+    assert.equal(await imageNames(node), [first]);
+    const started = await failureOf(
+      runContainer({ endpoint: node.containerd.socket }, { image: second, command: ['/bin/true'] }),
+    );
+    assert.match(started.message, /not found/i);
+
+    await pullAll(node, pod, [second], CREDS);
+    assert.ok(blobBytes(origin) < LAYER_BYTES / 100, 'the owner has it from what was warmed');
+    assert.not.match(node.agent.log(), USER.password);
+  });
+
+  test('a pull joins the warm-up of its image: each layer leaves the registry once', async () => {
+    await using origin = await startOriginSite({ rateBytesPerSecond: RATE / 3 });
+    await using node = await startNodeSite({ agent: { settings } });
+    await using results = watchResults(node.agent);
+    const [image, shared] = [await imageOf('joined'), await imageOf('joined', ['more'])];
+    const [reference, other] = [
+      (await origin.push(image, 'team/app')).reference,
+      (await origin.push(shared, 'team/other')).reference,
+    ];
+    const pod = podNotice('pod', [reference, other], { limits: { throttleLimitMB: 2 } });
+    await tellOfPods(node.agent).notice(pod);
+    await eventually(
+      () => blobBytes(origin),
+      (bytes) => bytes > LAYER_BYTES / 2,
+      WARM_TIMEOUT_MS,
+    );
+    await pullAll(node, pod, [reference, other]);
+    const layerBytes = new Map([...image.layers, ...shared.layers].map(({ digest, size }) => [digest, size]));
+    for (const [digest, size] of layerBytes)
+      assert.ok(origin.gate.count({ class: 'blob', path: digest }).bytes <= size * 1.05, `${digest} once`);
+    const [first] = results.seen;
+    assert.ok((first?.bytes.origin ?? 0) >= 2 * LAYER_BYTES, JSON.stringify(first));
+    await assertNothingLeft(node);
+    image[Symbol.dispose]();
+    shared[Symbol.dispose]();
+  });
+
+  test('warming gives way to the first pull', async () => {
+    await using origin = await startOriginSite({ rateBytesPerSecond: RATE });
+    await using node = await startNodeSite({ agent: { settings } });
+    const ratios: number[] = [];
+    for (const round of [1, 2, 3]) {
+      const [alone] = (await pushAll(origin, `alone-${round}`, 1)) as [string];
+      const images = await pushAll(origin, `first-${round}`, 3);
+      const aloneSeconds = await pullAll(node, podNotice(`alone-${round}`, []), [alone]);
+      const pod = podNotice(`pod-${round}`, images, { limits: { warmAtOnce: 3 } });
+      // The one pulled first is not the one that is warmed first.
+      const last = images.at(-1) ?? '';
+      await tellOfPods(node.agent).notice(pod);
+      const seconds = await pullAll(node, pod, [last]);
+      ratios.push(seconds / aloneSeconds);
+      await tellOfPods(node.agent).remove(pod.podUid);
+    }
+    console.log(
+      `first pull beside warming against alone: ${ratios.map((each) => each.toFixed(2)).join(', ')}`,
+    );
+    assert.ok((ratios.toSorted((a, b) => a - b)[1] ?? 0) < 1.2, `${ratios}`);
+  });
+
+  test('what is held survives a collection, goes with its pod, and is swept when the agent was killed', async () => {
+    await using origin = await startOriginSite({ rateBytesPerSecond: RATE });
+    await using node = await startNodeSite({ agent: { settings } });
+    const images = await pushAll(origin, 'held', 2);
+    const before = await containerdState(node.containerd);
+    const tell = tellOfPods(node.agent);
+    await tell.notice(podNotice('pod', images));
+    await untilHeld(node, 2);
+    const held = await containerdState(node.containerd);
+    await collectGarbage(node);
+    assert.equal(await containerdState(node.containerd), held);
+    assert.is(held.blobs.length, before.blobs.length + 4);
+
+    await tell.remove('pod-uid');
+    await untilHeld(node, 0);
+    await assertNothingLeft(node);
+    await collectGarbage(node);
+    assert.equal(await containerdState(node.containerd), before);
+
+    const more = await pushAll(origin, 'killed', 2);
+    origin.gate.reset();
+    await tell.notice(podNotice('next', more));
+    await eventually(
+      () => blobBytes(origin),
+      (bytes) => bytes > LAYER_BYTES * 1.5,
+      WARM_TIMEOUT_MS,
+    );
+    node.agent.kill('SIGKILL');
+    await node.agent.restart();
+    await assertNothingLeft(node);
+    await collectGarbage(node);
+    assert.equal(await containerdState(node.containerd), before);
+    assert.equal((await node.agent.status()).warming, { pods: 0, waiting: 0, running: 0, held: 0 });
+  });
+
+  test('a pull that names no pod follows the pods that list its image, and one that is off counts most', async () => {
+    await using origin = await startOriginSite();
+    await using node = await startNodeSite({ agent: { settings } });
+    await using results = watchResults(node.agent);
+    const [image] = (await pushAll(origin, 'listed', 1)) as [string];
+    const tell = tellOfPods(node.agent);
+    const pod = podNotice('pod', [image], { warm: false });
+    const steps: [() => Promise<void>, string, string | undefined][] = [
+      [async () => undefined, 'not-opted-in', undefined],
+      [() => tell.notice(pod), 'accelerated', pod.podUid],
+      [() => tell.notice(podNotice('off', [image], { mode: 'off' })), 'opted-out', 'off-uid'],
+      [() => tell.sync(pod), 'accelerated', pod.podUid],
+      [() => tell.remove(pod.podUid), 'not-opted-in', undefined],
+    ];
+    for (const [step, reason, podUid] of steps) {
+      await step();
+      await pull(node.cri, image);
+      const told = results.seen.at(-1);
+      assert.equal([told?.image, told?.reason, told?.podUid], [image, reason, podUid]);
+    }
+    await using again = watchResults(node.agent);
+    await eventually(
+      () => again.seen.length,
+      (count) => count === steps.length,
+    );
+    assert.equal(again.seen, results.seen, 'who comes later is told what was');
+  });
 }
 
 test.run();
@@ -77,18 +227,26 @@ async function pushAll(origin: OriginSite, name: string, count: number): Promise
   return references;
 }
 
-function imageOf(seed: string): Promise<BuiltImage> {
-  const layers = [0, 1].map((layer) => ({
+/** Two layers that depend on the seed, and small ones besides. */
+function imageOf(seed: string, more: readonly string[] = []): Promise<BuiltImage> {
+  const big = [0, 1].map((layer) => ({
     entries: [{ name: `data-${layer}`, content: randomBytes(LAYER_BYTES, `${seed}-${layer}`) }],
   }));
-  return buildImage({ layers, gzipLevel: 0 });
+  const small = more.map((name) => ({ entries: [{ name, content: name }] }));
+  return buildImage({ layers: [...big, ...small], gzipLevel: 0 });
 }
 
 /** As kubelet does: one after the other, each with its pod. */
-async function pullAll(node: NodeSite, pod: PodNotice, images: readonly string[]): Promise<number> {
+async function pullAll(
+  node: NodeSite,
+  pod: PodNotice,
+  images: readonly string[],
+  creds?: string,
+): Promise<number> {
   const podConfigPath = writePodConfig(join(node.agent.directory, `${pod.name}.json`), pod);
   const startedMs = performance.now();
-  for (const image of images) await pull(node.cri, image, { podConfigPath });
+  for (const image of images)
+    await pull(node.cri, image, { podConfigPath, ...(creds !== undefined && { creds }) });
   return (performance.now() - startedMs) / 1000;
 }
 
@@ -105,6 +263,10 @@ async function imageNames(node: NodeSite): Promise<string[]> {
 async function isAbsent(node: NodeSite, image: string): Promise<boolean> {
   const status = await runCrictl<{ status?: unknown }>(node.cri, 'inspecti', image).catch(() => ({}));
   return !('status' in status) || status.status === undefined;
+}
+
+function warmUpsEnded(node: NodeSite, outcome: string): number {
+  return node.agent.log().split(`"outcome":"${outcome}"`).length - 1;
 }
 
 function blobBytes({ gate }: OriginSite): number {
