@@ -3,7 +3,7 @@ import { isShoalError } from '../shim/base/errors.ts';
 import { AgentLink } from './agent-link.ts';
 import { type NriOptions, parseNriOptions } from './nri-options.ts';
 import { Plugin } from './plugin.ts';
-import { parsePluginConfig } from './plugin-config.ts';
+import { type PluginConfig, parsePluginConfig } from './plugin-config.ts';
 import type { PluginEvents } from './plugin-service.ts';
 import { runRuntimeLink } from './runtime-link.ts';
 
@@ -65,7 +65,7 @@ function pluginEvents({ plugin, agent, options, log }: Parts): PluginEvents {
   return {
     configure: ({ config, runtimeName, runtimeVersion }) => {
       log(`Configured by ${runtimeName} ${runtimeVersion}`);
-      const { agentSocket, keyPrefix } = parsePluginConfig(config);
+      const { agentSocket, keyPrefix } = readConfig(config, 'fd' in options.runtime, log);
       agent.setSocketPath(agentSocket ?? options.agentSocketPath);
       plugin.setKeyPrefix(keyPrefix ?? options.keyPrefix);
     },
@@ -85,4 +85,18 @@ function pluginEvents({ plugin, agent, options, log }: Parts): PluginEvents {
     createContainer: (pod, container) =>
       plugin.createContainer(pod, container, { nowMs: Date.now(), isAgentConnected: agent.isConnected }),
   };
+}
+
+/**
+ * The runtime closes the connection over a wrong configuration, and its log tells why. A plugin that it started itself goes
+ * on without: containerd 1.7 would end instead of starting.
+ */
+function readConfig(text: string, isPreInstalled: boolean, log: (line: string) => void): PluginConfig {
+  try {
+    return parsePluginConfig(text);
+  } catch (error) {
+    if (!isPreInstalled || !isShoalError(error)) throw error;
+    log(`${error.message}: the configuration is left out`);
+    return {};
+  }
 }
