@@ -19,6 +19,9 @@ export const FrameType = {
   cancel: 27,
   busy: 28,
   gone: 29,
+  prove: 30,
+  challenge: 31,
+  answer: 32,
 } as const;
 
 /** Length (4) and type (1). */

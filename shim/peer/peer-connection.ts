@@ -16,6 +16,7 @@ import {
 import { type ChunkTarget, type FrameHandler, FrameReader } from './frame-reader.ts';
 import { encodeMessage, parseMessage } from './message-codec.ts';
 import type { PeerIdentity, PeerTransport } from './peer-transport.ts';
+import { encodeRightMessage, isRightFrame, parseRightMessage, type RightMessage } from './right-messages.ts';
 
 /** Unsent bytes at which a peer counts as not reading: all upload slots filled for it, and control traffic. */
 const UNSENT_BYTES_MAX = 32 * 1024 * 1024;
@@ -30,6 +31,7 @@ const PROGRESS_INTERVAL_MS = 2_000;
 export interface ConnectionEvents {
   onHello(connection: PeerConnection, hello: Hello): void;
   onMessage(connection: PeerConnection, message: PeerMessage): void;
+  onRight(connection: PeerConnection, message: RightMessage): void;
   onChunk(
     connection: PeerConnection,
     requestId: number,
@@ -123,9 +125,11 @@ export class PeerConnection implements FrameHandler {
   }
 
   send(message: PeerMessage): void {
-    if (this.isClosed) return;
-    if (this.#socket.writableLength > UNSENT_BYTES_MAX) this.close(unavailable('it does not read'));
-    else this.#socket.write(encodeMessage(message));
+    this.#sendFrame(encodeMessage(message));
+  }
+
+  sendRight(message: RightMessage): void {
+    this.#sendFrame(encodeRightMessage(message));
   }
 
   /** Resolves when the bytes have left and the buffer may be used again; true when they were sent. */
@@ -150,7 +154,8 @@ export class PeerConnection implements FrameHandler {
 
   onControl(type: number, payload: Buffer): void {
     if (this.hello !== undefined) {
-      this.#events.onMessage(this, parseMessage(type, payload));
+      if (isRightFrame(type)) this.#events.onRight(this, parseRightMessage(type, payload));
+      else this.#events.onMessage(this, parseMessage(type, payload));
       return;
     }
     if (type !== FrameType.hello) throw protocolError('it does not begin with a hello');
@@ -166,6 +171,12 @@ export class PeerConnection implements FrameHandler {
     const target = this.#events.onChunk(this, requestId, chunk, lengthBytes);
     if (target !== undefined && this.#progressTimer === undefined) this.#watchProgress();
     return target;
+  }
+
+  #sendFrame(frame: Buffer): void {
+    if (this.isClosed) return;
+    if (this.#socket.writableLength > UNSENT_BYTES_MAX) this.close(unavailable('it does not read'));
+    else this.#socket.write(frame);
   }
 
   /** Gives false when reading should pause; it goes on by itself. */

@@ -11,6 +11,8 @@ import { isPeerId } from './message-codec.ts';
 import { speaksFor, splitPeerId } from './peer-address.ts';
 import { type ConnectionEvents, type OwnHello, PeerConnection, unavailable } from './peer-connection.ts';
 import type { PeerTransport } from './peer-transport.ts';
+import type { Session } from './read-right.ts';
+import type { RightMessage } from './right-messages.ts';
 import type { TransferCounters } from './transfer-counters.ts';
 
 /** Peers that are members no longer are looked for this often. */
@@ -21,6 +23,8 @@ export interface LinkEvents {
   onConnected(peer: PeerId, zone: string): void;
   onDisconnected(peer: PeerId, reason: ShoalError): void;
   onMessage(peer: PeerId, message: PeerMessage): void;
+  /** `session` is the connection that it came over, with the peer as the asker. */
+  onRight(peer: PeerId, message: RightMessage, session: Session): void;
   onChunk(peer: PeerId, requestId: number, chunk: number, lengthBytes: number): ChunkTarget | undefined;
 }
 
@@ -110,6 +114,25 @@ export class PeerLinks {
     if (message.kind === 'request' && link.dialled === undefined) this.dial(peer);
     (link.dialled ?? link.accepted)?.send(message);
     return true;
+  }
+
+  isConnected(peer: PeerId): boolean {
+    return this.#links.has(peer);
+  }
+
+  /** Sends what `make` gives for the connection that messages to the peer take, with this node as the asker. */
+  sendRight(peer: PeerId, make: (session: Session) => RightMessage | undefined): void {
+    const link = this.#links.get(peer);
+    const connection = link?.dialled ?? link?.accepted;
+    if (connection?.hello === undefined) return;
+    const message = make({
+      asker: this.#options.self,
+      holder: peer,
+      askerNonce: connection.ownNonce,
+      holderNonce: connection.hello.nonce,
+      binding: bindingOf(connection),
+    });
+    if (message !== undefined) connection.sendRight(message);
   }
 
   async sendChunk(peer: PeerId, requestId: number, chunk: number, bytes: Buffer): Promise<boolean> {
@@ -214,11 +237,21 @@ export class PeerLinks {
         const peer = this.#peerOf(connection);
         if (peer !== undefined) events.onMessage(peer, message);
       },
+      onRight: (connection: PeerConnection, message: RightMessage) => {
+        const peer = this.#peerOf(connection);
+        if (peer !== undefined) events.onRight(peer, message, this.#sessionWith(peer, connection));
+      },
       onChunk: (connection: PeerConnection, requestId: number, chunk: number, lengthBytes: number) => {
         const peer = this.#peerOf(connection);
         return peer === undefined ? undefined : events.onChunk(peer, requestId, chunk, lengthBytes);
       },
     };
+  }
+
+  #sessionWith(asker: PeerId, connection: PeerConnection): Session {
+    const askerNonce = connection.hello?.nonce ?? new Uint8Array(0);
+    const binding = bindingOf(connection);
+    return { asker, holder: this.#options.self, askerNonce, holderNonce: connection.ownNonce, binding };
   }
 
   #attach(peer: PeerId, connection: PeerConnection): void {
@@ -249,4 +282,8 @@ export class PeerLinks {
     const link = this.#links.get(peer);
     return link?.dialled === connection || link?.accepted === connection ? peer : undefined;
   }
+}
+
+function bindingOf(connection: PeerConnection): Uint8Array {
+  return connection.identity?.binding ?? new Uint8Array(0);
 }

@@ -19,6 +19,9 @@ import type { OriginReads } from './origin-reads.ts';
 import { unavailable } from './peer-connection.ts';
 import { PeerLinks, type PeerLinksOptions } from './peer-links.ts';
 import type { RateGate } from './rate-gate.ts';
+import type { ReadRight } from './read-right.ts';
+import { RightExchange } from './right-exchange.ts';
+import type { RightsFile } from './rights-file.ts';
 import type { TransferCounters } from './transfer-counters.ts';
 import { elapsedUs, FAILED_SIZE, type TransferObserver } from './transfer-observer.ts';
 
@@ -37,6 +40,7 @@ export interface SwarmDriverOptions {
   readonly members: MembershipSource;
   readonly counters: TransferCounters;
   readonly observer: TransferObserver | undefined;
+  readonly rightsFile: RightsFile | undefined;
   readonly links: Omit<PeerLinksOptions, 'events' | 'pool' | 'counters'>;
   /** For logs: what the core remarked. */
   readonly onNote: (note: Extract<Action, { kind: 'note' }>) => void;
@@ -51,6 +55,7 @@ export class SwarmDriver implements ChunkSource {
   readonly #pool: ChunkBufferPool;
   readonly #links: PeerLinks;
   readonly #server: ChunkServer;
+  readonly #rights: RightExchange;
   readonly #fetches = new Map<string, BlobFetch>();
   /** Writes and origin reads of a fetch that have not ended. */
   readonly #work = new Map<BlobFetch, Set<Promise<void>>>();
@@ -75,9 +80,15 @@ export class SwarmDriver implements ChunkSource {
       events: {
         onConnected: (peer, zone) =>
           this.#input((nowMs) => this.#node.handleConnected(peer, { zone }, nowMs)),
-        onDisconnected: (peer, reason) =>
-          this.#input((nowMs) => this.#node.handleDisconnected(peer, reason.message, nowMs)),
-        onMessage: (peer, message) => this.#input((nowMs) => this.#node.handleMessage(peer, message, nowMs)),
+        onDisconnected: (peer, reason) => {
+          this.#rights.handleDisconnected(peer);
+          this.#input((nowMs) => this.#node.handleDisconnected(peer, reason.message, nowMs));
+        },
+        onMessage: (peer, message) => {
+          if (!this.#rights.admits(peer, message)) return;
+          this.#input((nowMs) => this.#node.handleMessage(peer, message, nowMs));
+        },
+        onRight: (peer, message, session) => this.#rights.handleMessage(peer, message, session),
         onChunk: (...chunk) => this.#expectChunk(...chunk),
       },
     });
@@ -89,6 +100,13 @@ export class SwarmDriver implements ChunkSource {
       observer,
       links: this.#links,
       pool: this.#pool,
+    });
+    this.#rights = new RightExchange({
+      cache,
+      counters,
+      links: this.#links,
+      file: options.rightsFile,
+      fetchOf: (key) => this.#fetches.get(blobKeyId(key)),
     });
     this.#granted = new GrantedReads(options.reads, (key, chunk, hash) =>
       this.#input((nowMs) => this.#node.handleOriginChunk(key, chunk, hash, nowMs)),
@@ -121,6 +139,7 @@ export class SwarmDriver implements ChunkSource {
     this.#stopWatchingCache();
     clearTimeout(this.#timer);
     this.#granted.close();
+    await this.#rights.close();
     await this.#links.close();
   }
 
@@ -164,6 +183,10 @@ export class SwarmDriver implements ChunkSource {
     this.#input((nowMs) => this.#node.seed({ key, sizeBytes, hashes }, nowMs));
   }
 
+  learnRight(key: BlobKey, right: ReadRight): void {
+    this.#rights.learn(key, right);
+  }
+
   distrusted(key: BlobKey): void {
     this.#distrusted.add(blobKeyId(key));
   }
@@ -171,6 +194,7 @@ export class SwarmDriver implements ChunkSource {
   #onDropped(key: BlobKey): void {
     const id = blobKeyId(key);
     if (this.#fetches.has(id) || this.#distrusted.has(id)) return;
+    this.#rights.forget(key);
     this.#input((nowMs) => this.#node.leave(key, nowMs));
   }
 
@@ -217,6 +241,7 @@ export class SwarmDriver implements ChunkSource {
         this.#hangUp(action.peer, unavailable(action.reason));
         return;
       case 'send':
+        this.#rights.beforeSend(action.peer, action.message);
         this.#links.send(action.peer, action.message);
         return;
       case 'readOrigin':
@@ -243,6 +268,7 @@ export class SwarmDriver implements ChunkSource {
 
   #hangUp(peer: PeerId, reason: ShoalError): void {
     this.#links.hangUp(peer, reason);
+    this.#rights.handleDisconnected(peer);
     this.#input((nowMs) => this.#node.handleDisconnected(peer, reason.message, nowMs));
   }
 

@@ -28,6 +28,10 @@ export interface TransferCounters {
   dialErrors: number;
   /** Connections closed because the other side broke the protocol. */
   protocolErrors: number;
+  /** Chunks that a peer asked for without having proven that it may read them; none of them was sent. */
+  unprovenRequests: number;
+  /** Proofs by pieces of a blob that were wrong. */
+  wrongProofs: number;
 }
 
 export function newTransferCounters(): TransferCounters {
@@ -51,5 +55,7 @@ export function newTransferCounters(): TransferCounters {
     dials: 0,
     dialErrors: 0,
     protocolErrors: 0,
+    unprovenRequests: 0,
+    wrongProofs: 0,
   };
 }

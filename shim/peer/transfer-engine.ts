@@ -15,6 +15,8 @@ import { OriginReads } from './origin-reads.ts';
 import { peerIdOf } from './peer-address.ts';
 import { type PeerTransport, plainTransport } from './peer-transport.ts';
 import { RateGate } from './rate-gate.ts';
+import type { ReadRight } from './read-right.ts';
+import { RightsFile } from './rights-file.ts';
 import { SwarmDriver, type SwarmDriverOptions } from './swarm-driver.ts';
 import type { ReadOrigin, Transfer, TransferEngine, TransferRequest } from './transfer.ts';
 import { newTransferCounters, type TransferCounters } from './transfer-counters.ts';
@@ -39,6 +41,8 @@ export interface PeerOptions {
   readonly seed?: number;
   readonly swarmLimits?: Partial<SwarmLimits>;
   readonly transport?: PeerTransport;
+  /** Where rights to read are kept across restarts; without it they are asked for anew. */
+  readonly rightsPath?: string;
   readonly onNote?: SwarmDriverOptions['onNote'];
 }
 
@@ -70,15 +74,17 @@ export async function createTransferEngine(options: TransferEngineOptions): Prom
   const peers = options.peers;
   if (peers === undefined) return new Engine(options, undefined);
   const transport = peers.transport ?? plainTransport;
+  const rightsFile = peers.rightsPath === undefined ? undefined : await RightsFile.open(peers.rightsPath);
   const { server, port } = await listenForPeers(transport, peers.listen);
   const self = peers.self ?? peerIdOf(peers.listen.host, port);
-  return new Engine(options, { server, self, transport });
+  return new Engine(options, { server, self, transport, rightsFile });
 }
 
 interface Listening {
   readonly server: Server;
   readonly self: PeerId;
   readonly transport: PeerTransport;
+  readonly rightsFile: RightsFile | undefined;
 }
 
 class Engine implements RunningTransferEngine, FetchHost {
@@ -136,6 +142,10 @@ class Engine implements RunningTransferEngine, FetchHost {
     return this.#start(request.key, request.sizeBytes, false).join(request.readOrigin);
   }
 
+  learnRight(key: BlobKey, right: ReadRight): void {
+    this.#driver?.learnRight(key, right);
+  }
+
   async adopt(key: BlobKey, path: string, sizeBytes: number): Promise<void> {
     await this.cache.adopt(key, path, sizeBytes);
   }
@@ -171,7 +181,11 @@ class Engine implements RunningTransferEngine, FetchHost {
     await Promise.all(this.#stopping.values());
   }
 
-  #makeDriver(peers: PeerOptions, { server, self, transport }: Listening, reads: OriginReads): SwarmDriver {
+  #makeDriver(
+    peers: PeerOptions,
+    { server, self, transport, rightsFile }: Listening,
+    reads: OriginReads,
+  ): SwarmDriver {
     const zone = peers.zone ?? '';
     const node = new SwarmNode({
       self,
@@ -188,6 +202,7 @@ class Engine implements RunningTransferEngine, FetchHost {
       members: peers.members,
       counters: this.counters,
       observer: this.observer,
+      rightsFile,
       links: {
         self,
         zone,

@@ -1,5 +1,6 @@
 import type { Readable } from 'node:stream';
 import type { BlobKey } from '../base/blob-key.ts';
+import type { ReadRight } from './read-right.ts';
 
 /**
  * Reads ranges of one blob at its registry with the credentials of the pull that wants it.
@@ -31,6 +32,11 @@ export interface TransferCounts {
 export interface TransferEngine {
   /** Starts or joins the fetch of one blob. Never rejects: failures come through `Transfer.finished`. */
   open(request: TransferRequest): Transfer;
+  /**
+   * Tells that this node could read the blob at its registry just now. Peers that show the same right may have it from
+   * here, and this node shows it to them; without it each peer has to be convinced by reading pieces of the blob.
+   */
+  learnRight(key: BlobKey, right: ReadRight): void;
   /**
    * Tells that the blob now also lives in a file that somebody else owns (containerd's blob, same inode or a copy):
    * peers are served from `path` from now on and the cache drops its own name of it.

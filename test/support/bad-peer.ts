@@ -4,6 +4,7 @@ import type { BlobKey } from '../../shim/base/blob-key.ts';
 import { encodeChunkHead, encodeHello, FrameType, parseHello } from '../../shim/peer/frame.ts';
 import { type FrameHandler, FrameReader } from '../../shim/peer/frame-reader.ts';
 import { encodeMessage, parseMessage } from '../../shim/peer/message-codec.ts';
+import { isRightFrame } from '../../shim/peer/right-messages.ts';
 import { CHUNK_SIZE_BYTES, chunkCountOf } from '../../shim/swarm/limits.ts';
 import type { HashRun, PeerMessage } from '../../shim/swarm/messages.ts';
 import type { SampleBlob } from './blob-origin.ts';
@@ -76,6 +77,7 @@ export class BadPeer {
     return {
       onControl: (type, payload) => {
         if (type === FrameType.hello) parseHello(payload);
+        else if (isRightFrame(type)) return;
         else if (this.badness !== 'mute') this.#answer(socket, parseMessage(type, payload));
       },
       onChunk: () => undefined,

@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { DiskCache } from '../../shim/cache/disk-cache.ts';
 import type { MembershipSource, PeerMember } from '../../shim/peer/membership.ts';
+import { type ReadRight, readRightOf } from '../../shim/peer/read-right.ts';
 import type { ReadOrigin, Transfer } from '../../shim/peer/transfer.ts';
 import {
   createTransferEngine,
@@ -49,12 +50,14 @@ export interface NodeOptions {
   readonly limits?: Partial<TransferLimits>;
   readonly peers?: Partial<PeerOptions>;
   readonly observer?: TransferObserver;
+  /** How the node comes to know that it may read: by an image (default), as everybody may, or it cannot tell. */
+  readonly right?: 'image' | 'other image' | 'anonymous' | 'none';
 }
 
 /** Agents' transfer engines on loopback with real sockets and files, and one origin. */
 export class PeerWorld {
   readonly origin: BlobOrigin;
-  readonly #directory = mkdtempSync(join(tmpdir(), 'shoal-peers-'));
+  readonly directory = mkdtempSync(join(tmpdir(), 'shoal-peers-'));
   readonly #nodes: { node: PeerNode; members: SetMembers }[] = [];
   readonly #strangers: string[] = [];
   /** Names that certificates of members may be for. */
@@ -86,7 +89,7 @@ export class PeerWorld {
 
   /** `after` is a closed node whose cache the new one takes over. */
   async addNode(options: NodeOptions = {}, after?: PeerNode): Promise<PeerNode> {
-    const directory = after?.directory ?? join(this.#directory, `node-${this.#count++}`);
+    const directory = after?.directory ?? join(this.directory, `node-${this.#count++}`);
     const cache = await DiskCache.open({ directory });
     const members = new SetMembers();
     const engine = await createTransferEngine({
@@ -105,8 +108,12 @@ export class PeerWorld {
       cache,
       directory,
       self: engine.self ?? '',
-      open: (blob, readOrigin = this.origin.reader(blob.digest)) =>
-        engine.open({ key: { host: HOST, digest: blob.digest }, sizeBytes: blob.bytes.length, readOrigin }),
+      open: (blob, readOrigin = this.origin.reader(blob.digest)) => {
+        const key = { host: HOST, digest: blob.digest };
+        const right = rightTo(blob, options.right);
+        if (right !== undefined) engine.learnRight(key, right);
+        return engine.open({ key, sizeBytes: blob.bytes.length, readOrigin });
+      },
       close: async () => {
         this.#nodes.splice(
           this.#nodes.findIndex((entry) => entry.node === node),
@@ -136,8 +143,15 @@ export class PeerWorld {
   async close(): Promise<void> {
     for (const { node } of [...this.#nodes]) await node.close();
     await this.origin.close();
-    rmSync(this.#directory, { recursive: true });
+    rmSync(this.directory, { recursive: true });
   }
+}
+
+/** As if each blob were an image's only layer. */
+export function rightTo(blob: SampleBlob, by: NodeOptions['right'] = 'image'): ReadRight | undefined {
+  if (by === 'none') return undefined;
+  const config = by === 'image' ? 'a config' : by === 'anonymous' ? 'a public config' : 'another config';
+  return readRightOf([Buffer.from(blob.digest), Buffer.from(config)], by === 'anonymous');
 }
 
 export function digestOfFile(path: string): string {
