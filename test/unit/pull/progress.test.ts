@@ -1,7 +1,7 @@
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { digestOf } from '../../../shim/base/digest.ts';
-import { NO_BYTES, PullProgress } from '../../../shim/pull/progress.ts';
+import { addAttempts, NO_BYTES, PullProgress } from '../../../shim/pull/progress.ts';
 
 const layers = [
   { digest: digestOf('a'), sizeBytes: 10 },
@@ -31,6 +31,29 @@ test('PullProgress ignores layers that the image does not have', () => {
   progress.begin(digestOf('manifest'), layers);
   progress.update(2, { phase: 'done' });
   assert.is(progress.snapshot().layers.length, 2);
+});
+
+test('follow() shows the layers of another until told otherwise', () => {
+  const [progress, other] = [new PullProgress('host/app:v1'), new PullProgress('host/app:v1')];
+  for (const each of [progress, other]) each.begin(digestOf('manifest'), layers);
+  other.update(0, { phase: 'fetching', fetchedBytes: 3 });
+  progress.follow(other);
+  assert.is(progress.snapshot().layers[0]?.fetchedBytes, 3);
+  progress.follow(undefined);
+  assert.is(progress.snapshot().layers[0]?.fetchedBytes, 0);
+});
+
+test('addAttempts() counts bytes once, where they came from first', () => {
+  const counts = (originBytes: number, peerBytes: number, cacheBytes: number) => ({
+    originBytes,
+    peerBytes,
+    cacheBytes,
+  });
+  assert.equal(addAttempts([]), NO_BYTES);
+  assert.equal(addAttempts([counts(60, 0, 0), counts(30, 10, 60)]), counts(90, 10, 0));
+  assert.equal(addAttempts([counts(100, 0, 0), NO_BYTES]), counts(100, 0, 0));
+  assert.equal(addAttempts([counts(50, 0, 50), NO_BYTES]), counts(50, 0, 50));
+  assert.equal(addAttempts([counts(0, 0, 0), counts(20, 0, 80)]), counts(20, 0, 80));
 });
 
 test.run();
