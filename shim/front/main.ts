@@ -1,5 +1,6 @@
 import { spawnSync } from 'node:child_process';
 import { lstatSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { flushCompileCache } from 'node:module';
 import { dirname, join } from 'node:path';
 
 /**
@@ -37,6 +38,8 @@ if (cache !== undefined) {
     writeFileSync(mark, wanted);
   }
 }
+// What a process compiled is kept when it ends, and this one does not end.
+flushCompileCache();
 process.execve?.(process.execPath, [...command, ...args], env);
 
 /** Beside the CRI socket, and private: what is in the cache gets executed. */

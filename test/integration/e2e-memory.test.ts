@@ -32,7 +32,9 @@ if (canRun(containerdSkipReason(testedVersion, 'crictl-go'))) {
       assert.equal(load.failures, []);
     }
     const afterBytes = rssBytes(node.front.pid);
-    report({ frontIdle: idleBytes, frontAfterCalls: afterBytes, frontPeak: peakRssBytes(node.front.pid) });
+    const peakBytes = peakRssBytes(node.front.pid);
+    report({ frontIdle: idleBytes, frontAfterCalls: afterBytes, frontPeak: peakBytes });
+    assert.ok(peakBytes <= FRONT_BYTES_MAX, `${peakBytes} bytes at most`);
     assert.ok(idleBytes <= FRONT_BYTES_MAX, `${idleBytes} bytes when idle`);
     assert.ok(afterBytes <= FRONT_BYTES_MAX, `${afterBytes} bytes after ${CALLS} calls`);
   });
