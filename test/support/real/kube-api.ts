@@ -46,6 +46,8 @@ export interface KubeApi extends AsyncDisposable {
   /** A token of the service account, by the TokenRequest API. */
   serviceAccountToken(namespace: string, name: string): Promise<string>;
   log(): string;
+  /** Ends the server and starts it again, on the same port and with all that etcd has. */
+  restart(whileDown?: () => Promise<void>): Promise<void>;
   stop(): Promise<void>;
 }
 
@@ -62,14 +64,15 @@ export async function startKubeApi(options: KubeApiOptions = {}): Promise<KubeAp
   const address = options.address ?? '127.0.0.1';
   const port = await freePort();
   const url = `https://${address}:${port}`;
-  const daemon = stack.use(
+  const launch = (): Daemon =>
     startDaemon({
       name: 'kube-apiserver',
       command: `${componentPath('kubernetes')}/kube-apiserver`,
       args: [...serverArgs({ root, etcd, address, port }), ...(options.extraArgs ?? [])],
       logPath: `${root.path}/kube-apiserver.log`,
-    }),
-  );
+    });
+  let daemon = launch();
+  stack.defer(() => daemon.stop());
   const caFile = `${root.path}/pki/apiserver.crt`;
   const kubeconfigs = new KubeconfigWriter(root, url, caFile);
   const kubeconfig = kubeconfigs.write(files.tokens.get(ADMIN) as string);
@@ -84,12 +87,20 @@ export async function startKubeApi(options: KubeApiOptions = {}): Promise<KubeAp
     kubeconfig,
     kubectl,
     serviceAccountKeyFile: `${root.path}/service-account.key`,
-    pid: daemon.pid,
+    get pid() {
+      return daemon.pid;
+    },
     kubeconfigOf: (user) => kubeconfigs.write(tokenOf(files.tokens, user)),
     kubeconfigWith: (token) => kubeconfigs.write(token),
     serviceAccountToken: async (namespace, name) =>
       (await kubectl.run('create', 'token', name, '-n', namespace)).trim(),
     log: () => daemon.log(),
+    restart: async (whileDown) => {
+      await daemon.stop();
+      await whileDown?.();
+      daemon = launch();
+      await waitUntilReady(daemon, kubectl);
+    },
     stop,
     [Symbol.asyncDispose]: stop,
   };
