@@ -74,6 +74,10 @@ bench-peer: $(stamp) ## Chunks from four peers to one, against a bare receiver. 
 bench-unpack: $(stamp) ## Unpacking of local layers against gzip into tar. CASE=NAME; RUNS=3; FILESYSTEM=tmpfs|ext4
 	@$(run) hack/bench/unpack.ts
 
+.PHONY: bench-swarm
+bench-swarm: $(stamp) ## Nodes in network namespaces pull at once, against the bound and the simulator (root). NODES=16; LINK=100mbit; ORIGIN=200mbit; CONTAINERD=1
+	@$(with_components) -- $(run) hack/bench/swarm.ts
+
 bench-%: hack/bench/%.ts $(stamp)
 	@$(run) $<
 

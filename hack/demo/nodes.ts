@@ -73,7 +73,7 @@ export function containerdNodes(sandboxImage: string): WithNodes {
   };
 }
 
-function criNode(agent: Agent): DemoNode {
+export function criNode(agent: Agent): DemoNode {
   const endpoint = agent.criSocket;
   return {
     name: agent.name,

@@ -1,0 +1,214 @@
+import { spawnSync } from 'node:child_process';
+import { join, resolve } from 'node:path';
+import type { PullEvent } from '../../shim/agent/control-protocol.ts';
+import { type Agent, startAgent } from '../../test/support/agent.ts';
+import { pushImage } from '../../test/support/images/push-image.ts';
+import { componentsAvailable, containerdSkipReason } from '../../test/support/real/components.ts';
+import { startContainerd } from '../../test/support/real/containerd.ts';
+import { writeHostsToml } from '../../test/support/real/hosts-toml.ts';
+import { startRegistry } from '../../test/support/real/registry.ts';
+import { type RegistryGate, startRegistryGate } from '../../test/support/real/registry-gate.ts';
+import { makeTemporaryRoot } from '../../test/support/real/temporary-root.ts';
+import { createNetwork, type Network, type NetworkNode, networkSkipReason } from '../cluster/network.ts';
+import { criNode } from '../demo/nodes.ts';
+import type { DemoNode } from '../demo/run-swarm.ts';
+import { sampleImage } from '../demo/sample-image.ts';
+import { percentile } from './median.ts';
+
+const IMAGE = resolve(import.meta.dirname, '../../.cache/demo/image');
+const SIMULATOR = resolve(import.meta.dirname, '../../test/sim/main.ts');
+const PEER_PORT = 65002;
+/** Ethernet, IP and TCP take this part of a link; what is left carries bytes of layers. */
+const HEADER_PART = 0.06;
+
+/** What the bench is asked for. Rates are bits a second. */
+interface Setting {
+  readonly nodes: number;
+  readonly linkBitsPerSecond: number;
+  readonly originBitsPerSecond: number;
+  readonly withContainerd: boolean;
+}
+
+interface NodeEnd {
+  readonly seconds: number;
+  readonly firstByteSeconds: number;
+  readonly receivedBytes: number;
+}
+
+/**
+ * `make bench-swarm`: nodes in network namespaces with limited links pull one image at once, against what the links allow and
+ * what the simulator says of the same setting. One JSON line.
+ */
+async function main(): Promise<void> {
+  const setting = readSetting();
+  const skip =
+    networkSkipReason() ??
+    componentsAvailable('registry') ??
+    (setting.withContainerd ? containerdSkipReason('2.1', 'crictl-go') : null);
+  if (skip !== null) return console.error(`SKIP: ${skip}`);
+  const image = await sampleImage({ directory: IMAGE, runnable: setting.withContainerd });
+  await using registry = await startRegistry();
+  await pushImage(image, { host: registry.host, repository: 'bench/app', tag: 'v1' });
+  const rates = { upBitsPerSecond: setting.linkBitsPerSecond, downBitsPerSecond: setting.linkBitsPerSecond };
+  using network = createNetwork({ nodes: Array.from({ length: setting.nodes }, () => rates) });
+  await using gate = await startRegistryGate({
+    upstream: registry.url,
+    address: network.address,
+    rateBytesPerSecond: setting.originBitsPerSecond / 8,
+  });
+  const ends = await pullOnAll(setting, network, gate);
+  report({ setting, imageBytes: image.layerBytes, originBytes: gate.count({ class: 'blob' }).bytes, ends });
+}
+
+function readSetting(): Setting {
+  const { NODES = '16', LINK = '100mbit', ORIGIN = '200mbit', CONTAINERD = '' } = process.env;
+  return {
+    nodes: Number(NODES),
+    linkBitsPerSecond: bitsPerSecond(LINK),
+    originBitsPerSecond: bitsPerSecond(ORIGIN),
+    withContainerd: CONTAINERD !== '',
+  };
+}
+
+/** As `tc` writes rates: 100mbit, 1gbit. */
+function bitsPerSecond(text: string): number {
+  const match = /^(\d+)(k|m|g)bit$/.exec(text);
+  const unit = { k: 1e3, m: 1e6, g: 1e9 }[match?.[2] ?? ''];
+  if (match === null || unit === undefined) throw new Error(`Cannot read rate "${text}": 100mbit is wanted`);
+  return Number(match[1]) * unit;
+}
+
+async function pullOnAll(setting: Setting, network: Network, gate: RegistryGate): Promise<NodeEnd[]> {
+  await using stack = new AsyncDisposableStack();
+  const root = stack.use(makeTemporaryRoot('swarm', '/dev/shm'));
+  // Beyond loopback, plain http is for registries of which that is said.
+  const configPath = join(root.path, 'certs.d');
+  writeHostsToml({ configPath, registry: gate.host, server: gate.url, hosts: [] });
+  const start = async (node: NetworkNode): Promise<DemoNode> => {
+    const directory = join(root.path, node.name);
+    const containerd = setting.withContainerd
+      ? stack.use(await startContainerd({ root: join(directory, 'containerd'), configPath }))
+      : undefined;
+    const agent = stack.use(
+      await startAgent({
+        name: node.name,
+        directory,
+        ...(containerd && { containerd: containerd.socket }),
+        containerdConfigPath: configPath,
+        enter: node.enter,
+        listen: `${node.address}:${PEER_PORT}`,
+        settings: settingsOf(node, network),
+      }),
+    );
+    return containerd === undefined ? layoutNode(agent) : criNode(agent);
+  };
+  const nodes: DemoNode[] = [];
+  for (const node of network.nodes) nodes.push(await start(node));
+  const reference = `${gate.host}/bench/app:v1`;
+  gate.reset();
+  return await Promise.all(nodes.map((node) => timedPull(node, reference)));
+}
+
+function settingsOf(node: NetworkNode, network: Network) {
+  const others = network.nodes.filter((each) => each !== node);
+  return {
+    node: { address: node.address },
+    peers: {
+      static: others.map((each) => `${each.address}:${PEER_PORT}`),
+      listen: `${node.address}:${PEER_PORT}`,
+      insecure: true,
+    },
+  };
+}
+
+function layoutNode(agent: Agent): DemoNode {
+  return { name: agent.name, pull: (image, signal) => agent.pull(image, signal) };
+}
+
+async function timedPull(node: DemoNode, reference: string): Promise<NodeEnd> {
+  const startedMs = performance.now();
+  const secondsNow = (): number => (performance.now() - startedMs) / 1000;
+  let firstByteSeconds = Number.NaN;
+  let last: PullEvent | undefined;
+  for await (const event of node.pull(reference, new AbortController().signal)) {
+    last = event;
+    if (Number.isNaN(firstByteSeconds) && receivedBytes(event) > 0) firstByteSeconds = secondsNow();
+  }
+  if (last?.kind !== 'done')
+    throw new Error(`Cannot pull on "${node.name}": ${last?.kind === 'failed' ? last.message : 'no end'}`);
+  return { seconds: secondsNow(), firstByteSeconds, receivedBytes: receivedBytes(last) };
+}
+
+function receivedBytes(event: PullEvent): number {
+  if (event.kind === 'failed') return 0;
+  const { originBytes, peerBytes } = event.kind === 'done' ? event.counts : event.pull.counts;
+  return originBytes + peerBytes;
+}
+
+interface Outcome {
+  readonly setting: Setting;
+  readonly imageBytes: number;
+  readonly originBytes: number;
+  readonly ends: readonly NodeEnd[];
+}
+
+function report({ setting, imageBytes, originBytes, ends }: Outcome): void {
+  const seconds = ends.map((end) => end.seconds);
+  const p95Seconds = percentile(seconds, 0.95);
+  const bound = boundSeconds(setting, imageBytes);
+  const simulatedP95Seconds = simulate(setting, imageBytes);
+  const received = ends.reduce((sum, end) => sum + end.receivedBytes, 0);
+  console.log(
+    JSON.stringify({
+      nodes: setting.nodes,
+      linkBitsPerSecond: setting.linkBitsPerSecond,
+      originBitsPerSecond: setting.originBitsPerSecond,
+      store: setting.withContainerd ? 'containerd' : 'layout',
+      p50Seconds: percentile(seconds, 0.5),
+      p95Seconds,
+      maxSeconds: Math.max(...seconds),
+      boundSeconds: bound,
+      p95OverBound: p95Seconds / bound,
+      originBytes,
+      imageBytes,
+      originOverImage: originBytes / imageBytes,
+      receivedOverNeeded: received / (imageBytes * setting.nodes),
+      firstByteSeconds: Math.max(...ends.map((end) => end.firstByteSeconds)),
+      simulatedP95Seconds,
+      measuredOverSimulated: p95Seconds / simulatedP95Seconds,
+    }),
+  );
+}
+
+/** No system is faster: the origin sends each byte once, a node's link takes the image once, all uplinks send it to all nodes. */
+function boundSeconds(
+  { nodes, linkBitsPerSecond, originBitsPerSecond }: Setting,
+  imageBytes: number,
+): number {
+  const [link, origin] = [linkBitsPerSecond / 8, originBitsPerSecond / 8];
+  return Math.max(imageBytes / origin, imageBytes / link, (nodes * imageBytes) / (origin + nodes * link));
+}
+
+/** The simulator moves bytes of layers: it is given links as wide as what headers leave. */
+function simulate({ nodes, linkBitsPerSecond, originBitsPerSecond }: Setting, imageBytes: number): number {
+  const megabytes = (bits: number, part: number): string => String((bits * part) / 8e6);
+  const { stdout, status } = spawnSync(
+    process.execPath,
+    [
+      SIMULATOR,
+      `--nodes=${nodes}`,
+      `--size-mb=${imageBytes / 1e6}`,
+      '--blobs=4',
+      `--link-mb=${megabytes(linkBitsPerSecond, 1 - HEADER_PART)}`,
+      `--origin-mb=${megabytes(originBitsPerSecond, 1)}`,
+      '--spread-ms=0',
+      '--json',
+    ],
+    { encoding: 'utf8', stdio: ['ignore', 'pipe', 'inherit'] },
+  );
+  if (status !== 0) throw new Error(`Cannot simulate: exit code ${status}`);
+  const line = stdout.trim().split('\n').at(-1) ?? '{}';
+  return (JSON.parse(line) as { p95Seconds: number }).p95Seconds;
+}
+
+await main();
