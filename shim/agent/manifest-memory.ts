@@ -28,6 +28,9 @@ export class ManifestMemory {
       get hasCredentials() {
         return origin.hasCredentials;
       },
+      get isAnonymous() {
+        return origin.isAnonymous;
+      },
       resolve: async (signal) => this.#remember(reference, await origin.resolve(signal)),
       document: (kind, descriptor, signal) => origin.document(kind, descriptor, signal),
       readBlob: (digest, sizeBytes, range, signal) => origin.readBlob(digest, sizeBytes, range, signal),

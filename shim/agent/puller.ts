@@ -1,4 +1,5 @@
 import { availableParallelism } from 'node:os';
+import { join } from 'node:path';
 import type { Logger } from 'pino';
 import { DiskCache } from '../cache/disk-cache.ts';
 import type { Config } from '../config/settings.ts';
@@ -46,6 +47,8 @@ export interface Puller extends AsyncDisposable {
 }
 
 const BYTES_PER_MB = 1_000_000;
+/** In the cache directory, beside the blobs that the rights are for. */
+const RIGHTS_FILE = 'rights.json';
 /** More unpack threads than this move no more bytes: the disk or the memory bus is busy then. */
 const UNPACK_WORKERS_MAX = 4;
 
@@ -62,7 +65,8 @@ export async function openPuller(config: Config, options: PullerOptions): Promis
     await DiskCache.open({ directory: place.path, capacityBytes: capacity }),
     (each) => each.close(),
   );
-  const peers = alone ? {} : { peers: await peersOf(config, log, opening) };
+  const rightsPath = join(place.path, RIGHTS_FILE);
+  const peers = alone ? {} : { peers: { ...(await peersOf(config, log, opening)), rightsPath } };
   const watched = options.observer && { observer: options.observer };
   const engine = opening.adopt(
     await createTransferEngine({ cache, ...peers, ...watched, limits: transferLimitsOf(config) }),

@@ -7,6 +7,7 @@ import type { ImagePlan, ImageStore } from '../store/image-store.ts';
 import type { UnpackPool } from '../unpack/unpack-pool.ts';
 import { MergeSpoilt, type StoredBlob } from './import-layer.ts';
 import { importLayers } from './import-layers.ts';
+import { learnRights } from './learn-rights.ts';
 import { type PlanRequest, planImage } from './plan-image.ts';
 import { addAttempts, type PullProgress } from './progress.ts';
 import { stalled } from './stall-watch.ts';
@@ -92,7 +93,7 @@ export async function pullImage(
 
 /** A registry that answers nothing is left to containerd as one whose layers stop coming is. */
 export async function planInTime(
-  { platform, stallTimeoutMs }: Pick<PullDependencies, 'platform' | 'stallTimeoutMs'>,
+  { engine, platform, stallTimeoutMs }: Pick<PullDependencies, 'engine' | 'platform' | 'stallTimeoutMs'>,
   request: PlanRequest & { readonly progress: PullProgress },
   signal: AbortSignal,
 ): Promise<ImagePlan> {
@@ -100,7 +101,9 @@ export async function planInTime(
   const give = (): void => late.abort(stalled(request.progress.reference, stallTimeoutMs));
   const timer = setTimeout(give, stallTimeoutMs);
   try {
-    return await planImage(request, platform, AbortSignal.any([signal, late.signal]));
+    const plan = await planImage(request, platform, AbortSignal.any([signal, late.signal]));
+    learnRights(engine, plan, request.origin);
+    return plan;
   } finally {
     clearTimeout(timer);
   }

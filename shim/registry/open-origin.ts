@@ -55,6 +55,7 @@ class RegistryOrigin implements Origin {
   readonly #penaltyUntilMs = new Map<HostClient, number>();
   #clients: Promise<HostClient[]> | undefined;
   #hasCredentials: boolean;
+  #hasOwnSettings = false;
 
   constructor(options: OpenOriginOptions) {
     const { credentials, reference } = options;
@@ -66,6 +67,10 @@ class RegistryOrigin implements Origin {
 
   get hasCredentials(): boolean {
     return this.#hasCredentials;
+  }
+
+  get isAnonymous(): boolean {
+    return !this.#hasCredentials && !this.#hasOwnSettings;
   }
 
   async resolve(signal: AbortSignal): Promise<RawDocument> {
@@ -237,6 +242,7 @@ class RegistryOrigin implements Origin {
     this.#redactor.add(...Object.values(config.headers));
     const credentials = credentialsForHost(given, config.host);
     if (credentials.kind !== 'anonymous') this.#hasCredentials = true;
+    if (Object.keys(config.headers).length > 0 || tls.clientPairs.length > 0) this.#hasOwnSettings = true;
     return new HostClient({
       config,
       transport,

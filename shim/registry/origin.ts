@@ -31,6 +31,11 @@ export interface Origin {
   /** Whether requests of this origin carry credentials of the caller. */
   readonly hasCredentials: boolean;
   /**
+   * Whether everybody may read what this origin gave: no credentials of the caller went with any request, and no headers
+   * or client certificates of the node's registry settings.
+   */
+  readonly isAnonymous: boolean;
+  /**
    * Asks the registry for the manifest or index the reference names: the proof of the right to read, and for a tag
    * its present digest. Always goes to the network.
    */

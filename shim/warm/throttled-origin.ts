@@ -8,6 +8,9 @@ export function throttleOrigin(origin: Origin, take: (bytes: number) => Promise<
     get hasCredentials() {
       return origin.hasCredentials;
     },
+    get isAnonymous() {
+      return origin.isAnonymous;
+    },
     resolve: (signal) => origin.resolve(signal),
     document: (kind, descriptor, signal) => origin.document(kind, descriptor, signal),
     readBlob: async (digest, sizeBytes, range, signal) =>

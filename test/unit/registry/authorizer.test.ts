@@ -68,6 +68,7 @@ test('Basic credentials are sent after the registry asked, and with every reques
   });
   await using origin = originOf(server, { credentials: ME });
   assert.ok(origin.hasCredentials);
+  assert.not(origin.isAnonymous);
   await origin.resolve(signal);
   await readRange(origin, 0, 10);
   assert.equal(

@@ -38,6 +38,7 @@ test('resolve() reads what a tag names, computes its digest and asks the network
   assert.match(request?.headers.accept ?? '', 'application/vnd.oci.image.index.v1+json');
   assert.is(request?.headers['accept-encoding'], 'identity');
   assert.not(origin.hasCredentials);
+  assert.ok(origin.isAnonymous);
 });
 
 test('resolve() reads what a digest names', async () => {
