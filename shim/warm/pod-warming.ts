@@ -139,7 +139,7 @@ export class PodWarming {
     const { host, repository } = reference;
     const found: CredentialCandidate[] = [];
     for (const { podUid } of wishes) {
-      const credentials = await this.#finders.get(podUid)?.(host, repository);
+      const credentials = await this.#configured(podUid, host, repository);
       if (credentials !== undefined) found.push({ credentials });
     }
     for (const namespace of new Set(wishes.map((wish) => wish.namespace))) {
@@ -160,6 +160,16 @@ export class PodWarming {
     clearInterval(this.#look);
     this.#memory.clear();
     for (const rate of this.#rates.values()) rate.close();
+  }
+
+  /** What cannot be looked up now is as good as not there. */
+  async #configured(podUid: string, host: string, repository: string): Promise<Credentials | undefined> {
+    try {
+      return await this.#finders.get(podUid)?.(host, repository);
+    } catch (error) {
+      this.#options.log.debug({ podUid, host, error }, 'credentials for warming cannot be looked up');
+      return undefined;
+    }
   }
 
   #note(source: PodSource, pod: NoticedPod, images: readonly string[], config: P2pConfig | undefined): void {

@@ -98,11 +98,17 @@ export class WarmQueue {
     );
   }
 
-  pullEnds(image: string | undefined): void {
+  /** Gives what this pull alone has kept from being forgotten. */
+  pullEnds(image: string | undefined): string[] {
     const name = image ?? '';
     const left = (this.#pulls.get(name) ?? 1) - 1;
     if (left > 0) this.#pulls.set(name, left);
     else this.#pulls.delete(name);
+    const unwanted = [...this.#entries].flatMap(([each, { wantedBy, joined, state }]) =>
+      wantedBy.size === 0 && joined === 0 && state !== 'running' ? [each] : [],
+    );
+    for (const each of unwanted) this.#entries.delete(each);
+    return unwanted;
   }
 
   /** The images to begin now; they count as running from here on. */

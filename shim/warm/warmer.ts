@@ -97,7 +97,7 @@ export class Warmer implements AheadOfPulls {
     return () => {
       if (ended) return;
       ended = true;
-      this.queue.pullEnds(image);
+      for (const each of this.queue.pullEnds(image)) this.#drop(each);
       this.#pump();
     };
   }

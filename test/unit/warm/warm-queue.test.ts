@@ -54,6 +54,20 @@ test('what a pull waits for is neither paused nor stopped', () => {
   assert.is(queue.stateOf('a1'), undefined);
 });
 
+test('pullEnds() gives what was kept for the pull alone', () => {
+  const queue = queueOf(wish('a', ['a1']), wish('b', ['b1']));
+  queue.begin();
+  queue.pullBegins('a1');
+  queue.join('a1');
+  queue.forget('a');
+  queue.held('a1', 0);
+  queue.held('b1', 0);
+  queue.leave('a1');
+  assert.is(queue.stateOf('a1'), 'held', 'until the pull has taken it over');
+  assert.equal(queue.pullEnds('a1'), ['a1']);
+  assert.is(queue.stateOf('b1'), 'held');
+});
+
 test('expire() ends what waited for its pull for too long, and only that', () => {
   const queue = queueOf(wish('a', ['a1', 'a2']));
   queue.begin();
