@@ -1,35 +1,25 @@
-import { setTimeout as sleep } from 'node:timers/promises';
 import type { Logger } from 'pino';
 import { abortable } from '../base/abortable.ts';
 import { ErrorCode, isShoalError, ShoalError } from '../base/errors.ts';
 import type { TransferCounts } from '../peer/transfer.ts';
-import { addAttempts, PullProgress } from '../pull/progress.ts';
-import { type AheadOfPulls, type PullDependencies, planInTime } from '../pull/pull-image.ts';
-import { type WarmedLayers, warmImage } from '../pull/warm-image.ts';
-import type { Credentials, Origin } from '../registry/origin.ts';
-import { parseReference, type Reference } from '../registry/reference.ts';
+import { addAttempts, type PullProgress } from '../pull/progress.ts';
+import type { AheadOfPulls } from '../pull/pull-image.ts';
+import type { WarmedLayers } from '../pull/warm-image.ts';
+import { parseReference } from '../registry/reference.ts';
 import type { ImagePlan } from '../store/image-store.ts';
-import { type CredentialCandidate, nameOfCredentials } from './credential-candidate.ts';
-import { throttleOrigin } from './throttled-origin.ts';
+import {
+  type Attempt,
+  type BringContext,
+  type BringOptions,
+  bringImage,
+  isRefusal,
+  type Job,
+  stall,
+} from './bring-image.ts';
 import { WarmQueue, type WarmQueueLimits, type WarmWish } from './warm-queue.ts';
 
-/**
- * How long a pull waits for a warm-up of its image that brings nothing new: that one may read with credentials which have been
- * taken back, and the pull has its own, ms.
- */
-const JOIN_STALL_MS = 5_000;
-const JOIN_LOOK_MS = 100;
-
-export interface WarmerOptions {
-  readonly dependencies: PullDependencies;
-  readonly openOrigin: (reference: Reference, credentials: Credentials | undefined) => Origin;
+export interface WarmerOptions extends BringOptions {
   readonly limits: WarmQueueLimits;
-  /** What an image may be read with, the best first; nothing at all comes last by itself. */
-  readonly candidates: (wishes: readonly WarmWish[], reference: Reference) => Promise<CredentialCandidate[]>;
-  /** Slows down what is read for these pods. */
-  readonly throttle: (wishes: readonly WarmWish[], bytes: number) => Promise<void> | undefined;
-  /** Whether an image of so many compressed bytes may be brought without filling the disk. */
-  readonly hasRoom: (imageBytes: number) => Promise<boolean>;
   readonly onEnd: (end: WarmEnd) => void;
   readonly log: Logger;
   readonly nowMs: () => number;
@@ -45,30 +35,11 @@ export interface WarmEnd {
   readonly counts: TransferCounts;
 }
 
-/** What is known of one image beyond its state in the queue. */
-interface Job {
-  readonly image: string;
-  readonly reference: Reference;
-  readonly refusedTo: Set<string>;
-  readonly startedAtMs: number;
-  attempts: TransferCounts[];
-  plan: ImagePlan | undefined;
-  layers: WarmedLayers | undefined;
-  attempt: Attempt | undefined;
-}
-
-interface Attempt {
-  readonly pause: AbortController;
-  readonly stop: AbortController;
-  /** Set while layers are on their way. */
-  progress: PullProgress | undefined;
-  ended: Promise<void>;
-}
-
 /** Brings the images of pods ahead of their pulls: drives the queue. */
 export class Warmer implements AheadOfPulls {
   readonly queue: WarmQueue;
   readonly #options: WarmerOptions;
+  readonly #context: BringContext;
   readonly #jobs = new Map<string, Job>();
   readonly #releases = new Set<Promise<void>>();
   #expiry: NodeJS.Timeout | undefined;
@@ -77,6 +48,12 @@ export class Warmer implements AheadOfPulls {
   constructor(options: WarmerOptions) {
     this.#options = options;
     this.queue = new WarmQueue(options.limits);
+    this.#context = {
+      ...options,
+      wishesFor: (image) => this.queue.wishesFor(image),
+      isJoined: (image) => this.queue.isJoined(image),
+      release: (layers) => this.#release(layers),
+    };
   }
 
   want(wish: WarmWish): void {
@@ -199,7 +176,7 @@ export class Warmer implements AheadOfPulls {
   /** Never rejects: a warm-up that fails is nobody's failure. */
   async #run(job: Job, attempt: Attempt): Promise<void> {
     try {
-      const outcome = await this.#attempt(job, attempt);
+      const outcome = await bringImage(job, attempt, this.#context);
       if (outcome === 'paused') this.#keepIfWanted(job, this.queue.paused(job.image));
       else {
         const isHeld = outcome === 'warmed';
@@ -211,83 +188,6 @@ export class Warmer implements AheadOfPulls {
     } catch (error) {
       this.#failed(job, attempt, error);
     }
-  }
-
-  async #attempt(job: Job, attempt: Attempt): Promise<'warmed' | 'present' | 'paused'> {
-    const { dependencies } = this.#options;
-    const either = AbortSignal.any([attempt.pause.signal, attempt.stop.signal]);
-    try {
-      if (await dependencies.store.has(job.image, either)) return 'present';
-      return (await this.#bring(job, attempt, either)) ? 'warmed' : 'paused';
-    } catch (error) {
-      if (attempt.pause.signal.aborted && !attempt.stop.signal.aborted && isShoalError(error))
-        return 'paused';
-      throw error;
-    }
-  }
-
-  /** Tries one set of credentials after the other, each once. */
-  async #bring(job: Job, attempt: Attempt, either: AbortSignal): Promise<boolean> {
-    for (;;) {
-      const candidate = await this.#nextCandidate(job);
-      const origin = throttleOrigin(
-        this.#options.openOrigin(job.reference, candidate.credentials),
-        (bytes) =>
-          this.queue.isJoined(job.image)
-            ? undefined
-            : this.#options.throttle(this.queue.wishesFor(job.image), bytes),
-      );
-      try {
-        return await this.#bringWith(origin, job, attempt, either);
-      } catch (error) {
-        if (!isRefusal(error)) throw error;
-        job.refusedTo.add(nameOfCredentials(candidate.credentials));
-        candidate.onRefused?.();
-        if (candidate.credentials === undefined) throw error;
-      } finally {
-        await origin.close();
-      }
-    }
-  }
-
-  async #nextCandidate(job: Job): Promise<CredentialCandidate> {
-    const wishes = this.queue.wishesFor(job.image);
-    const offered = await this.#options.candidates(wishes, job.reference);
-    const untried = [...offered, ANONYMOUS].find(
-      ({ credentials }) => !job.refusedTo.has(nameOfCredentials(credentials)),
-    );
-    if (untried !== undefined) return untried;
-    throw new ShoalError(ErrorCode.Unauthorized, `Cannot warm "${job.image}": nothing left to read it with`);
-  }
-
-  async #bringWith(origin: Origin, job: Job, attempt: Attempt, either: AbortSignal): Promise<boolean> {
-    const { dependencies } = this.#options;
-    const progress = new PullProgress(job.image);
-    const { reference } = job;
-    job.plan ??= await planInTime(dependencies, { reference, origin, progress }, either);
-    await this.#checkRoom(job.plan);
-    attempt.progress = progress;
-    try {
-      const signals = { pause: attempt.pause.signal, signal: attempt.stop.signal };
-      const layers = await warmImage(dependencies, { plan: job.plan, origin, progress }, signals);
-      const before = job.layers;
-      job.layers = layers;
-      // Only now: what the earlier attempt left is under the new lease as well.
-      this.#release(before);
-      return layers.complete;
-    } finally {
-      attempt.progress = undefined;
-      job.attempts.push(progress.snapshot().counts);
-    }
-  }
-
-  async #checkRoom(plan: ImagePlan): Promise<void> {
-    const imageBytes = plan.layers.reduce((sum, layer) => sum + layer.descriptor.sizeBytes, 0);
-    if (await this.#options.hasRoom(imageBytes)) return;
-    throw new ShoalError(
-      ErrorCode.LimitExceeded,
-      `Cannot warm "${plan.names[0]}": the disk has no room to spare for ${imageBytes} bytes`,
-    );
   }
 
   /** Waits while the attempt brings something new; else it is paused, and the pull goes on by itself. */
@@ -384,25 +284,5 @@ export class Warmer implements AheadOfPulls {
     return [...this.#jobs.values()].find(
       (job) => job.plan?.target.digest === plan.target.digest && job.plan.host === plan.host,
     );
-  }
-}
-
-const ANONYMOUS: CredentialCandidate = { credentials: undefined };
-
-function isRefusal(error: unknown): boolean {
-  return isShoalError(error, ErrorCode.Unauthorized, ErrorCode.Forbidden);
-}
-
-/** Resolves when an attempt has brought nothing new for too long, or has ended. */
-async function stall(attempt: Attempt, progress: PullProgress): Promise<void> {
-  const read = (): number => progress.layers.reduce((sum, layer) => sum + layer.fetchedBytes, 0);
-  let last = read();
-  let idleMs = 0;
-  while (attempt.progress === progress && idleMs < JOIN_STALL_MS) {
-    await sleep(JOIN_LOOK_MS);
-    const now = read();
-    const fetching = progress.layers.some((layer) => layer.phase === 'fetching');
-    idleMs = now === last && fetching ? idleMs + JOIN_LOOK_MS : 0;
-    last = now;
   }
 }
