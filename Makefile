@@ -81,6 +81,14 @@ bench-swarm: $(stamp) ## Nodes in network namespaces pull at once, against the b
 bench-%: hack/bench/%.ts $(stamp)
 	@$(run) $<
 
+.PHONY: nri
+nri: $(stamp) ## The NRI plugin, in the foreground (root). SHOAL_NRI_SOCKET=PATH; SHOAL_NRI_AGENT=PATH; SHOAL_NRI_KEY_PREFIX=PREFIX
+	@nri/shoal-nri
+
+.PHONY: nri-install
+nri-install: $(stamp) ## Let containerd start the NRI plugin from its next start on (root). DIRECTORY=/opt/nri/plugins; INDEX=40
+	@nri/install.sh $(or $(DIRECTORY),/opt/nri/plugins) $(or $(INDEX),40)
+
 .PHONY: sim
 sim: $(stamp) ## The swarm, simulated: the core that the agent runs. SEED=1; NODES=100; SIZE_MB=500; JSON=1
 	@$(run) test/sim/main.ts $(foreach option,seed=$(SEED) nodes=$(NODES) size-mb=$(SIZE_MB),\
