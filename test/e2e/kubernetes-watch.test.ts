@@ -84,6 +84,19 @@ if (canRun(kubeApiSkipReason())) {
     await api.kubectl.run('delete', 'pod', '--all', '-n', 'team', '--force', '--grace-period=0');
   });
 
+  test('followBoundPods() makes do with kubelet’s own kubeconfig', async () => {
+    await makePod('team', 'by-kubelet', NODE);
+    await using watch = watchPods(api.kubeconfigOf(KUBELET));
+    await eventually(watch.bound, (pods) => pods.length === 1, EVENT_WAIT_MS);
+    assert.equal(
+      watch.bound().map(({ name }) => name),
+      ['by-kubelet'],
+    );
+    await api.kubectl.run('delete', 'pod', 'by-kubelet', '-n', 'team', '--force', '--grace-period=0');
+    await eventually(watch.unbound, (uids) => uids.length === 1, EVENT_WAIT_MS);
+    assert.is(watch.unbound().length, 1);
+  });
+
   test('PullSecrets reads what the pods of the node name by kubelet’s kubeconfig, and nothing else', async () => {
     await makeSecret('pull', { 'registry.test': { username: USER, password: PASSWORD } });
     await makeSecret('unrelated', { 'registry.test': { username: USER, password: PASSWORD } });
