@@ -23,10 +23,15 @@ function describe(status: AgentStatus): string {
     ['peers', `${status.peersConnected} connected, ${status.peersKnown} known`],
     ['cache', `${formatBytes(status.cacheUsedBytes)} of ${formatBytes(status.cacheCapacityBytes)}`],
     ...Object.entries(status.totals).map(([name, value]): [string, string] => [name, totalOf(name, value)]),
+    ['warming', describeWarming(status.warming)],
     ['pulls', String(status.pulls.length)],
   ];
   const pulls = status.pulls.map((pull) => `  ${pull.reference}: ${pull.layers.length} layers\n`);
   return `${rows.map(([name, value]) => `${name.padEnd(14)} ${value}\n`).join('')}${pulls.join('')}`;
+}
+
+function describeWarming({ pods, waiting, running, held }: AgentStatus['warming']): string {
+  return `${running} images under way, ${waiting} waiting, ${held} ready; ${pods} pods known`;
 }
 
 function totalOf(name: string, value: number): string {
