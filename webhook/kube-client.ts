@@ -82,13 +82,15 @@ export async function orUndefined<T>(call: Promise<T>): Promise<T | undefined> {
   }
 }
 
-/** What may be told about a failed call: the client's own error holds the whole answer, secrets and all. */
+/**
+ * What may be told about a failed call. The client's own error holds the whole answer, secrets and all, and one of JSON a
+ * piece of it; only a TypeError is sure to speak of the connection or of our own code.
+ */
 export function describeCallError(error: unknown): string {
   const status = statusOf(error);
   if (status !== undefined) return `the API server answered ${status}`;
   if (!(error instanceof Error)) return 'failed';
   const { cause } = error;
-  const detail =
-    cause instanceof Error && 'code' in cause && typeof cause.code === 'string' ? ` (${cause.code})` : '';
-  return `${error.name}${detail}`;
+  const code = cause instanceof Error && 'code' in cause ? ` (${String(cause.code)})` : '';
+  return error instanceof TypeError ? `${error.message}${code}` : `${error.name}${code}`;
 }

@@ -165,6 +165,7 @@ function recordOf({ spec }: V1Lease): LeaseRecord {
   return {
     holder: spec?.holderIdentity,
     durationMs: (spec?.leaseDurationSeconds ?? 0) * 1000,
-    renewTime: spec?.renewTime?.toISOString() ?? '',
+    // The client gives it as text, whatever its types say.
+    renewTime: String(spec?.renewTime ?? ''),
   };
 }

@@ -139,7 +139,8 @@ async function listMetadata(
       kind === 'pods'
         ? await api.listNamespacedPod({ ...page, fieldSelector: UNFINISHED_PODS }, options)
         : await api.listNamespacedSecret(page, options);
-    for (const item of list.items) items.push(reduce(item, annotation));
+    // Without any, the API server sends null.
+    for (const item of list.items ?? []) items.push(reduce(item, annotation));
     resourceVersion = list.metadata?.resourceVersion ?? '';
     next = list.metadata?._continue || undefined;
   } while (next !== undefined);

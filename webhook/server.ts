@@ -23,6 +23,8 @@ export interface WebhookServerOptions {
   readonly admission: AdmissionSettings;
   readonly metrics: Pick<WebhookMetrics, 'recordAdmission'>;
   readonly logger: Logger;
+  /** Of bodies that are being read at one moment. Default 64 MiB. */
+  readonly bufferedBytesMax?: number;
 }
 
 export interface WebhookServer {
@@ -56,7 +58,7 @@ const FINISH_MS = ADMISSION_TIMEOUT_MS + 500;
  * @throws ShoalError ListenFailed, or ConfigInvalid for a key pair that is none.
  */
 export async function startWebhookServer(options: WebhookServerOptions): Promise<WebhookServer> {
-  const state = { draining: false, budget: new BodyBudget(BUFFERED_BYTES_MAX) };
+  const state = { draining: false, budget: new BodyBudget(options.bufferedBytesMax ?? BUFFERED_BYTES_MAX) };
   const server = createServer(contextOf(options.keyPair));
   server.keepAliveTimeout = KEEP_ALIVE_MS;
   server.maxConnections = CONNECTIONS_MAX;
