@@ -1,15 +1,14 @@
 // time limit: 240 s
 // The plugin as a process of its own, against the containerd that CONTAINERD names (1.7, 2.1, 2.4): what it tells the agent,
 // what containers show, and that pods start whatever becomes of the plugin, the agent or containerd.
-import { writeFileSync } from 'node:fs';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { type NriPlugin, nriSocketOf, startNriPlugin } from '../support/nri.ts';
 import { type PodListener, startPodListener } from '../support/nri-agent.ts';
+import { startTestPod } from '../support/nri-pods.ts';
 import { canRun, containerdSkipReason } from '../support/real/components.ts';
-import { pull, runCrictl } from '../support/real/crictl.ts';
+import { pull } from '../support/real/crictl.ts';
 import { type ImportSite, startImportSite, testedVersion } from '../support/real/import-site.ts';
-import { makeTemporaryRoot } from '../support/real/temporary-root.ts';
 
 /** containerd's `plugin_request_timeout` is 2 s; then it drops the plugin. */
 const FROZEN_POD_MS_MAX = 15_000;
@@ -38,8 +37,8 @@ if (canRun(containerdSkipReason(testedVersion, 'crictl-go'))) {
   test.after(() => stack.disposeAsync());
 
   test('the agent is told when an opted-in pod starts and when it is removed, and nothing else', async () => {
-    await using quiet = await startPod('plain', {});
-    await using pod = await startPod('warm', optIn);
+    await using quiet = await startTestPod(site.containerd, 'plain', {});
+    await using pod = await startTestPod(site.containerd, 'warm', optIn);
     const [started] = await agent.waitFor('/v1/pods', 1);
     assert.equal(started?.body, {
       podUid: 'warm-uid',
@@ -58,54 +57,54 @@ if (canRun(containerdSkipReason(testedVersion, 'crictl-go'))) {
   });
 
   test('a container of an opted-in pod shows how its image came', async () => {
-    await using pod = await startPod('told', { labels: { [MODE]: 'p2p' } });
+    await using pod = await startTestPod(site.containerd, 'told', { labels: { [MODE]: 'p2p' } });
     const bytes = { origin: 1, peer: 2, cache: 3 };
     agent.tellResult({ image: site.reference, podUid: 'told-uid', seconds: 3.2, bytes });
-    const annotations = await pod.createContainer();
+    const annotations = await pod.createContainer(site.reference);
     assert.equal(JSON.parse(annotations[RESULT] ?? ''), { accelerated: true, seconds: 3.2, bytes });
   });
 
   test('a container shows why its image was not accelerated', async () => {
-    await using pod = await startPod('refused', optIn);
+    await using pod = await startTestPod(site.containerd, 'refused', optIn);
     agent.tellResult({
       image: site.reference,
       podUid: 'refused-uid',
       accelerated: false,
       reason: 'registry-denied',
     });
-    const annotations = await pod.createContainer();
+    const annotations = await pod.createContainer(site.reference);
     assert.is(annotations[RESULT], '{"accelerated":false,"reason":"registry-denied"}');
   });
 
   test('a pod that has not opted in stays as it is', async () => {
-    await using pod = await startPod('plain', {});
+    await using pod = await startTestPod(site.containerd, 'plain', {});
     agent.tellResult({ image: site.reference, podUid: 'another-uid' });
-    assert.is((await pod.createContainer())[RESULT], undefined);
+    assert.is((await pod.createContainer(site.reference))[RESULT], undefined);
   });
 
   test('pods start while the agent is frozen, and containers say what is known', async () => {
     agent.freeze();
     try {
-      await using pod = await startPod('frozen-agent', optIn);
+      await using pod = await startTestPod(site.containerd, 'frozen-agent', optIn);
       agent.tellResult({ image: site.reference, podUid: 'frozen-agent-uid', seconds: 9 });
-      assert.is(JSON.parse((await pod.createContainer())[RESULT] ?? '').seconds, 9);
+      assert.is(JSON.parse((await pod.createContainer(site.reference))[RESULT] ?? '').seconds, 9);
     } finally {
       agent.thaw();
     }
   });
 
   test('a killed plugin fails no pod, and knows the running ones when it is back', async () => {
-    await using pod = await startPod('survivor', optIn);
+    await using pod = await startTestPod(site.containerd, 'survivor', optIn);
     await agent.waitFor('/v1/pods', 1);
     plugin.kill('SIGKILL');
     await plugin.ended;
-    await using _meanwhile = await startPod('meanwhile', optIn);
+    await using _meanwhile = await startTestPod(site.containerd, 'meanwhile', optIn);
     const before = agent.at('/v1/pods/sync').length;
     await plugin.restart();
     await plugin.waitForLine(/^Synchronized/, 2);
     await syncOf(before, (names) => names.join() === 'meanwhile,survivor');
     agent.tellResult({ image: site.reference, podUid: 'survivor-uid', seconds: 4 });
-    assert.is(JSON.parse((await pod.createContainer())[RESULT] ?? '').seconds, 4);
+    assert.is(JSON.parse((await pod.createContainer(site.reference))[RESULT] ?? '').seconds, 4);
   });
 
   test('a frozen plugin costs a pod its time limit, is dropped, and registers again', async () => {
@@ -113,22 +112,22 @@ if (canRun(containerdSkipReason(testedVersion, 'crictl-go'))) {
     plugin.kill('SIGSTOP');
     try {
       const startedMs = performance.now();
-      await using pod = await startPod('during-freeze', optIn);
-      await pod.createContainer();
+      await using pod = await startTestPod(site.containerd, 'during-freeze', optIn);
+      await pod.createContainer(site.reference);
       const tookMs = performance.now() - startedMs;
       assert.ok(tookMs < FROZEN_POD_MS_MAX, `took ${tookMs} ms`);
-      await using after = await startPod('after-freeze', optIn);
-      await after.createContainer();
+      await using after = await startTestPod(site.containerd, 'after-freeze', optIn);
+      await after.createContainer(site.reference);
     } finally {
       plugin.kill('SIGCONT');
     }
     await plugin.waitForLine(/^Registered/, registrations + 1);
-    await using pod = await startPod('thawed', optIn);
-    assert.ok((await pod.createContainer())[RESULT] !== undefined);
+    await using pod = await startTestPod(site.containerd, 'thawed', optIn);
+    assert.ok((await pod.createContainer(site.reference))[RESULT] !== undefined);
   });
 
   test('the plugin comes back after containerd has been restarted, with the pods that lived on', async () => {
-    await using pod = await startPod('lived-on', optIn);
+    await using pod = await startTestPod(site.containerd, 'lived-on', optIn);
     const [registrations, syncs] = [
       [...plugin.log().matchAll(/^Registered/gm)].length,
       agent.at('/v1/pods/sync').length,
@@ -136,9 +135,9 @@ if (canRun(containerdSkipReason(testedVersion, 'crictl-go'))) {
     await site.containerd.restart();
     await plugin.waitForLine(/^Registered/, registrations + 1);
     await syncOf(syncs, (names) => names.includes('lived-on'));
-    await using fresh = await startPod('fresh', optIn);
-    assert.ok((await fresh.createContainer())[RESULT] !== undefined);
-    assert.ok((await pod.createContainer())[RESULT] !== undefined);
+    await using fresh = await startTestPod(site.containerd, 'fresh', optIn);
+    assert.ok((await fresh.createContainer(site.reference))[RESULT] !== undefined);
+    assert.ok((await pod.createContainer(site.reference))[RESULT] !== undefined);
   });
 }
 
@@ -151,59 +150,4 @@ async function syncOf(before: number, isWanted: (names: readonly string[]) => bo
     const names = (syncs[count - 1]?.body.pods ?? []).map((pod) => pod.name).sort();
     if (isWanted(names)) return;
   }
-}
-
-interface TestPod extends AsyncDisposable {
-  readonly id: string;
-  /** Creates a container of the sample image, and gives the annotations of its runtime specification. */
-  createContainer(name?: string): Promise<Record<string, string>>;
-  remove(): Promise<void>;
-}
-
-async function startPod(
-  name: string,
-  marks: { labels?: Record<string, string>; annotations?: Record<string, string> },
-): Promise<TestPod> {
-  using folder = makeTemporaryRoot('pod');
-  const metadata = { name, uid: `${name}-uid`, namespace: 'team', attempt: 0 };
-  const linux = { security_context: { namespace_options: { network: 2 } } };
-  const podText = JSON.stringify({ metadata, ...marks, linux });
-  writeFileSync(`${folder.path}/pod.json`, podText);
-  const { podId: id } = await runCrictl<{ podId: string }>(site.cri, 'runp', `${folder.path}/pod.json`);
-  let isThere = true;
-  const remove = async (): Promise<void> => {
-    if (!isThere) return;
-    isThere = false;
-    await runCrictl(site.cri, 'stopp', id);
-    await runCrictl(site.cri, 'rmp', id);
-  };
-  return {
-    id,
-    createContainer: (container = 'app') => createContainer(id, container, podText),
-    remove,
-    [Symbol.asyncDispose]: remove,
-  };
-}
-
-async function createContainer(
-  podId: string,
-  name: string,
-  podText: string,
-): Promise<Record<string, string>> {
-  using folder = makeTemporaryRoot('box');
-  const [podFile, containerFile] = [`${folder.path}/pod.json`, `${folder.path}/container.json`];
-  writeFileSync(podFile, podText);
-  const image = { image: site.reference, user_specified_image: site.reference };
-  const command = ['/bin/busybox', 'sleep', '60'];
-  writeFileSync(containerFile, JSON.stringify({ metadata: { name }, image, command, linux: {} }));
-  const { containerId } = await runCrictl<{ containerId: string }>(
-    site.cri,
-    'create',
-    podId,
-    containerFile,
-    podFile,
-  );
-  const { info } = await runCrictl<{ info: { info: string } }>(site.cri, 'inspect', containerId);
-  const { runtimeSpec } = JSON.parse(info.info) as { runtimeSpec: { annotations: Record<string, string> } };
-  return runtimeSpec.annotations;
 }
