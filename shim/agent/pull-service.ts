@@ -1,5 +1,6 @@
 import type { Logger } from 'pino';
 import { isShoalError } from '../base/errors.ts';
+import { originImageOf, type P2pHostRule } from '../base/p2p-address.ts';
 import { judgeFailure } from '../pull/hand-over.ts';
 import { PullProgress, type PullSnapshot } from '../pull/progress.ts';
 import { type PullDependencies, type PullResult, pullImage } from '../pull/pull-image.ts';
@@ -30,6 +31,8 @@ type Outcome =
 export interface PullServiceOptions {
   readonly dependencies: PullDependencies;
   readonly openOrigin: (reference: Reference, credentials: Credentials | undefined) => Origin;
+  /** An image that is named by a P2P address is pulled, and stored, under its origin's name. */
+  readonly p2pRules: readonly P2pHostRule[];
   readonly log: Logger;
   readonly onEnd: (end: PullEnd) => void;
   /** Told of each pull, by its image's full name, and by the returned function of its end: warming makes room for it. */
@@ -54,10 +57,11 @@ export class PullService {
 
   /** Never rejects: what failed, and what should become of it, is in the result. */
   async pull(
-    order: PullOrder,
+    asked: PullOrder,
     signal: AbortSignal,
-    progress = new PullProgress(order.image),
+    progress = new PullProgress(asked.image),
   ): Promise<PullEnd> {
+    const order = { ...asked, image: originImageOf(asked.image, this.#options.p2pRules) ?? asked.image };
     const startedMs = this.#options.nowMs();
     const ended = this.#options.onBegin?.(fullNameOf(order.image));
     await this.#enter(progress);

@@ -1,6 +1,7 @@
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import type { Logger } from 'pino';
+import { parseP2pHostRule } from '../base/p2p-address.ts';
 import { DiskCache } from '../cache/disk-cache.ts';
 import type { Config } from '../config/settings.ts';
 import type { CacheTotals } from '../observe/metric-sources.ts';
@@ -92,6 +93,7 @@ export async function openPuller(config: Config, options: PullerOptions): Promis
   const pulls = new PullService({
     dependencies: { ...dependencies, ...(warmer && { ahead: warmer }) },
     openOrigin,
+    p2pRules: config.p2p.addresses.map(parseP2pHostRule),
     log,
     onEnd,
     ...(warmer && { onBegin: (image) => warmer.pullBegins(image) }),

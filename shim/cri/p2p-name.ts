@@ -1,5 +1,5 @@
-import { setTimeout as sleep } from 'node:timers/promises';
 import { GrpcCode } from './grpc-wire.ts';
+import { monotonicMs } from './monotonic-clock.ts';
 import type { P2pImage } from './p2p-request.ts';
 import { readFields, writeField } from './protobuf-reader.ts';
 import { callUnary } from './unary-answer.ts';
@@ -54,17 +54,13 @@ async function writeRecord(containerd: Upstream, name: string, target: Buffer): 
 
 async function waitUntilShown(containerd: Upstream, name: string, imageId: string): Promise<void> {
   const request = writeField(1, text(1, name));
-  const deadlineMs = performance.now() + VISIBLE_WAIT_MAX_MS;
-  for (
-    let waitMs = POLL_FIRST_MS;
-    performance.now() < deadlineMs;
-    waitMs = Math.min(waitMs * 2, POLL_MAX_MS)
-  ) {
+  const deadlineMs = monotonicMs() + VISIBLE_WAIT_MAX_MS;
+  for (let waitMs = POLL_FIRST_MS; monotonicMs() < deadlineMs; waitMs = Math.min(waitMs * 2, POLL_MAX_MS)) {
     const { code, message } = await callUnary(containerd, IMAGE_STATUS_PATH, request, {
       timeoutMs: CALL_TIMEOUT_MS,
     });
     if (code !== GrpcCode.Ok || shownId(message) === imageId) return;
-    await sleep(waitMs);
+    await new Promise((resolve) => setTimeout(resolve, waitMs));
   }
 }
 

@@ -4,7 +4,7 @@ import { writeFileSync } from 'node:fs';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { writeField } from '../../shim/cri/protobuf-reader.ts';
-import { type Agent, startAgent } from '../support/agent.ts';
+import { type Agent, pullToEnd, startAgent } from '../support/agent.ts';
 import { type CapturingProxy, startCapturingProxy } from '../support/capturing-proxy.ts';
 import { type Front, startAgentBehind, startFront } from '../support/front.ts';
 import { pushImage } from '../support/images/push-image.ts';
@@ -139,6 +139,14 @@ if (!canRun(containerdSkipReason(testedVersion, 'crictl-go', 'registry'))) {
     for (const secret of [PASSWORD, basic(PASSWORD)]) assert.not.match(sent, secret);
     await site.pull({ optIn: true, image: `${BAD_P2P}/${REPOSITORY}:v1` }).catch(() => undefined);
     assert.match(site.toBad.captured().toString('latin1'), basic(PASSWORD), 'the search finds what is sent');
+  });
+
+  test('shoal pull takes a P2P address and stores the image under its origin’s name', async () => {
+    const user = { username: USER, password: PASSWORD };
+    const done = await pullToEnd(site.agent.pull(`${P2P}/${REPOSITORY}:v1`, undefined, user));
+    assert.is(done.imageId, site.imageId);
+    assert.is((await statusOf(site, `${ORIGIN}/${REPOSITORY}:v1`))?.id, site.imageId);
+    await remove(site, site.imageId);
   });
 
   test('no rule, no mapping: a stranger’s domain is not taken for a P2P address', async () => {
