@@ -85,8 +85,11 @@ export async function startReplica(
   });
   const ask = (path: string) => fetch(`http://127.0.0.1:${healthPort}${path}`);
   const isReady = async () => (await ask('/readyz').catch(() => undefined))?.status === 200;
+  let lastLog: string | undefined;
+  const log = () => lastLog ?? daemon.log();
   const stop = async () => {
     await daemon.stop();
+    lastLog ??= daemon.log();
     root.remove();
   };
   try {
@@ -98,6 +101,7 @@ export async function startReplica(
   }
   return {
     ...handle(daemon, port),
+    log,
     isReady,
     metric: (line) => readMetric(ask, line),
     stop,
@@ -144,8 +148,8 @@ export function dockerSecret(namespace: string, name: string, auths: object): ob
 }
 
 function handle(daemon: Daemon, port: number) {
-  const { name, pid, ended, log, kill } = daemon;
-  return { name, pid, port, ended, log, kill };
+  const { name, pid, ended, kill } = daemon;
+  return { name, pid, port, ended, kill };
 }
 
 async function readMetric(
