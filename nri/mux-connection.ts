@@ -9,7 +9,8 @@ export class MuxConnection {
 
   constructor(socket: Duplex, connectionIds: readonly number[]) {
     this.#socket = socket;
-    for (const id of connectionIds) this.#channels.set(id, new Channel(socket, id));
+    const readers = new Readers(socket);
+    for (const id of connectionIds) this.#channels.set(id, new Channel(socket, id, readers));
     socket.on('data', (chunk: Buffer) => this.#onData(chunk));
     socket.on('error', (error) => this.#destroy(error));
     socket.on('end', () => this.#destroy());
@@ -38,25 +39,45 @@ export class MuxConnection {
   }
 }
 
+/** The connection is read while every channel is: one that is behind holds up all, and keeps no more than it has. */
+class Readers {
+  readonly #socket: Duplex;
+  readonly #behind = new Set<number>();
+
+  constructor(socket: Duplex) {
+    this.#socket = socket;
+  }
+
+  fallBehind(id: number): void {
+    this.#behind.add(id);
+    this.#socket.pause();
+  }
+
+  catchUp(id: number): void {
+    if (this.#behind.delete(id) && this.#behind.size === 0) this.#socket.resume();
+  }
+}
+
 class Channel extends Duplex {
   readonly #socket: Duplex;
   readonly #id: number;
+  readonly #readers: Readers;
 
-  constructor(socket: Duplex, id: number) {
+  constructor(socket: Duplex, id: number, readers: Readers) {
     super({ autoDestroy: true });
     this.#socket = socket;
     this.#id = id;
+    this.#readers = readers;
     // Whoever uses the channel is told as well; without anybody it would end the process.
     this.on('error', () => undefined);
   }
 
-  /** A reader that is behind holds up the whole connection. */
   receive(payload: Buffer): void {
-    if (!this.push(payload)) this.#socket.pause();
+    if (!this.push(payload)) this.#readers.fallBehind(this.#id);
   }
 
   override _read(): void {
-    this.#socket.resume();
+    this.#readers.catchUp(this.#id);
   }
 
   override _write(message: Buffer, _encoding: string, done: (error?: Error | null) => void): void {

@@ -16,6 +16,7 @@ const MODE_KEY = 'image-accelerate-mode';
 const CONFIG_KEY = 'p2p-config';
 const RESULT_KEY = 'p2p-result';
 const OPT_IN_VALUE = 'p2p';
+const OPT_OUT_VALUE = 'off';
 const IMAGE_NAME_KEY = 'io.kubernetes.cri.image-name';
 
 interface PodRecord {
@@ -96,20 +97,21 @@ export class Plugin {
     // Two plugins that set one annotation fail the container, should this one run twice.
     if (image === undefined || Object.hasOwn(container.annotations, key)) return {};
     const result = this.#results.find(image, pod.uid, now.nowMs);
-    const isOptedIn = this.#modeOf(pod) === OPT_IN_VALUE;
+    const modes = this.#modesOf(pod);
+    const isOptedIn = modes.includes(OPT_IN_VALUE) && !modes.includes(OPT_OUT_VALUE);
     if (!isOptedIn && !(result?.accelerated && result.podUid === pod.uid)) return {};
     return { [key]: JSON.stringify(summaryOf(result, now.isAgentConnected)) };
   }
 
-  #modeOf({ labels, annotations }: PodSandbox): string | undefined {
+  #modesOf({ labels, annotations }: PodSandbox): string[] {
     const key = `${this.#keyPrefix}/${MODE_KEY}`;
-    return labels[key] ?? annotations[key];
+    return [labels[key], annotations[key]].filter((mode) => mode !== undefined);
   }
 
   #noticeOf(pod: PodSandbox): PodNotice | undefined {
     const prefix = `${this.#keyPrefix}/`;
-    const mode = this.#modeOf(pod);
-    if (mode === undefined && !Object.hasOwn(pod.annotations, `${prefix}${CONFIG_KEY}`)) return undefined;
+    const modes = this.#modesOf(pod);
+    if (modes.length === 0 && !Object.hasOwn(pod.annotations, `${prefix}${CONFIG_KEY}`)) return undefined;
     return {
       podUid: pod.uid,
       namespace: pod.namespace,
@@ -118,7 +120,8 @@ export class Plugin {
       ...(pod.runtimeHandler !== '' && { runtimeHandler: pod.runtimeHandler }),
       labels: withPrefix(pod.labels, prefix),
       annotations: withPrefix(pod.annotations, prefix),
-      warm: mode === OPT_IN_VALUE,
+      // Whether it is accelerated at all is for the agent to say: it knows namespaces and registries.
+      warm: !modes.includes(OPT_OUT_VALUE),
     };
   }
 

@@ -24,14 +24,14 @@ export interface RuntimeLinkOptions {
  * runtime started has one connection for life, and its end is the end.
  */
 export async function runRuntimeLink(options: RuntimeLinkOptions, signal: AbortSignal): Promise<void> {
-  const { runtime, log } = options;
+  const { runtime } = options;
+  const report = onceInARow(options.log);
   if ('fd' in runtime) {
     const socket = new Socket({ fd: runtime.fd, readable: true, writable: true });
-    await runConnection(socket, options, log, signal);
+    await runConnection(socket, options, report, signal);
     return;
   }
   const backOff = new BackOff(RETRY_FIRST_MS, RETRY_MAX_MS);
-  const report = onceInARow(log);
   while (!signal.aborted) {
     const startedMs = performance.now();
     await runConnection(createConnection(runtime.socketPath), options, report, signal);

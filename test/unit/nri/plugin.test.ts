@@ -60,11 +60,14 @@ test('the agent hears of pods that say something, with what stands under the pre
   assert.is(plugin.runPodSandbox(pod('t', { annotations: { 'other.example/x': 'p2p' } }), 0), undefined);
 });
 
-test('a pod that says off is remembered and never warmed; its label goes before its annotation', () => {
+test('a pod that says off anywhere is remembered and never warmed', () => {
   const plugin = new Plugin('k8s.aliyun.com');
   const message = plugin.runPodSandbox(pod('s', { labels: { [MODE]: 'off' } }), 0);
   assert.is(message?.kind === 'started' && message.notice.warm, false);
   assert.equal(plugin.createContainer(pod('s', { labels: { [MODE]: 'off' } }), container(), now), {});
+  const listed = pod('t', { annotations: { 'k8s.aliyun.com/p2p-config': '{}' } });
+  const other = plugin.runPodSandbox(listed, 0);
+  assert.is(other?.kind === 'started' && other.notice.warm, true, 'its namespace may have opted in');
 });
 
 test('a pod is removed with its last sandbox', () => {
