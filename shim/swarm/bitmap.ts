@@ -91,6 +91,22 @@ export class Bitmap {
     return Math.min(this.length, (word << 5) + trailingZeros(free));
   }
 
+  /** The end of the shortest prefix in which `count` indexes are missing; `length` when there are fewer. */
+  endOfMissing(count: number): number {
+    let left = count;
+    for (let word = 0; word < this.words.length; word++) {
+      const missing = countOnes(~(this.words[word] as number));
+      if (missing < left) {
+        left -= missing;
+        continue;
+      }
+      let free = ~(this.words[word] as number);
+      for (let skip = 1; skip < left; skip++) free &= free - 1;
+      return Math.min(this.length, (word << 5) + trailingZeros(free) + 1);
+    }
+    return this.length;
+  }
+
   /** First index of `[from, to)` that is in the set; undefined when there is none. */
   firstPresent(from: number, to = this.length): number | undefined {
     const end = Math.min(to, this.length);

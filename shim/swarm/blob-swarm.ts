@@ -18,6 +18,8 @@ const TICK_MS = 100;
 const NOBODY_MS = 500;
 /** A node short of neighbours asks the directory for others after this, instead of at its next regular announce, ms. */
 const HOLDERS_WANTED_MS = 500;
+/** Time between two announces of a window that moves, ms. */
+const WINDOW_TOLD_MS = 250;
 /** Who was refused or dropped without fault is asked again after this, ms. */
 const REFUSED_PAUSE_MS = 1_000;
 
@@ -224,18 +226,11 @@ export class BlobSwarm {
     return this.#stalledSinceMs === undefined ? 0 : nowMs - this.#stalledSinceMs;
   }
 
-  missingRuns(countMax: number): ChunkRun[] {
-    const runs: ChunkRun[] = [];
-    const end = Math.min(
-      this.ledger.chunkCount,
-      this.ledger.held.firstMissing() + this.#context.limits.windowChunks,
-    );
-    for (let first = this.ledger.held.firstMissing(); first < end && runs.length < countMax; ) {
-      const next = this.ledger.held.firstPresent(first, end) ?? end;
-      runs.push({ firstChunk: first, chunkCount: next - first });
-      first = this.ledger.held.firstMissing(next);
-    }
-    return runs;
+  /** Where an origin lease is of use: from the first missing chunk to the end of the window, whatever is held in between. */
+  leaseWindow(): ChunkRun[] {
+    const firstChunk = this.ledger.held.firstMissing();
+    const end = this.ledger.windowEnd(this.#context.limits.windowChunks);
+    return end > firstChunk ? [{ firstChunk, chunkCount: end - firstChunk }] : [];
   }
 
   #tick(nowMs: number): void {
@@ -249,6 +244,7 @@ export class BlobSwarm {
     this.neighbours.upkeep(this.ledger.held, nowMs);
     if (this.neighbours.knownCount === 0 && nowMs - this.#pullingSinceMs >= NOBODY_MS)
       this.directories.askOthers(nowMs);
+    if (this.directories.isWindowStale) this.directories.announceWithin(WINDOW_TOLD_MS, nowMs);
     if (this.neighbours.needsHolders && this.neighbours.knownCount >= this.#context.limits.smallSwarm / 2) {
       this.directories.announceWithin(HOLDERS_WANTED_MS, nowMs);
     }
@@ -274,7 +270,8 @@ export class BlobSwarm {
   #queueNews(chunk: number, nowMs: number): void {
     if (this.followers.size === 0) return;
     const { haveDelayMs, haveDelaySmallMs, smallSwarm } = this.#context.limits;
-    const delayMs = this.neighbours.knownCount < smallSwarm ? haveDelaySmallMs : haveDelayMs;
+    const isRare = this.neighbours.knownCount < smallSwarm || this.ledger.held.count <= 32;
+    const delayMs = isRare ? haveDelaySmallMs : haveDelayMs;
     this.#news.push(chunk);
     // The first piece of news after a rest goes out at once: while a chunk is rare, each delay costs the whole swarm.
     this.#newsAtMs = Math.min(this.#newsAtMs, Math.max(nowMs, this.#toldMs + delayMs));

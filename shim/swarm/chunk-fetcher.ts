@@ -74,6 +74,7 @@ export class ChunkFetcher {
 
   /** The first bytes of an answer came: the peer is at work. */
   handleBegun(request: ChunkRequest, nowMs: number): void {
+    if (!request.hasBegun) this.#context.requests.recordBegun(nowMs - request.sentMs);
     request.hasBegun = true;
     this.#heard(request.peer, nowMs);
   }
@@ -154,7 +155,7 @@ export class ChunkFetcher {
       const front = pickCommon(open, neighbour.available, { from, to: from + limits.frontBandChunks }, prng);
       if (front !== undefined) return front;
     }
-    const to = Math.min(held.length, from + limits.windowChunks);
+    const to = this.#ledger.windowEnd(limits.windowChunks);
     return pickCommon(open, neighbour.available, { from, to }, prng);
   }
 

@@ -16,6 +16,9 @@ export class ChunkLedger {
   readonly #claimants: (PeerId | undefined)[];
   readonly #suppliers: (PeerId | undefined)[];
   readonly #requests: Uint8Array;
+  /** `windowEnd` is computed once for each number of held chunks. */
+  #windowHeld = -1;
+  #windowEnd = 0;
 
   constructor(chunkCount: number) {
     this.chunkCount = chunkCount;
@@ -31,6 +34,15 @@ export class ChunkLedger {
 
   get missingCount(): number {
     return this.chunkCount - this.held.count;
+  }
+
+  /** End of the window in which chunks are chosen at random: the first `countMax` missing ones, wherever they are. */
+  windowEnd(countMax: number): number {
+    if (this.held.count !== this.#windowHeld) {
+      this.#windowHeld = this.held.count;
+      this.#windowEnd = this.held.endOfMissing(countMax);
+    }
+    return this.#windowEnd;
   }
 
   isUnderWay(chunk: number): boolean {
@@ -126,6 +138,7 @@ export class ChunkLedger {
         supplied.set(chunk, { peer, hash });
     }
     this.held = new Bitmap(this.chunkCount);
+    this.#windowHeld = -1;
     this.hashes.fill(undefined);
     this.#suppliers.fill(undefined);
     this.#claimants.fill(undefined);

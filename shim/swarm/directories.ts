@@ -2,8 +2,6 @@ import type { BlobSwarm } from './blob-swarm.ts';
 import type { HashRun, PeerId } from './messages.ts';
 import type { SwarmContext } from './swarm-context.ts';
 
-/** Runs of missing chunks told to the directory. */
-const MISSING_RUNS_MAX = 16;
 /** A connected directory that leaves an announce unanswered for this long is passed over, ms. */
 const SILENT_MS = 2_000;
 /** How long a silent directory is passed over, ms. */
@@ -12,6 +10,8 @@ const MUTE_MS = 10_000;
 const RETRY_MS = 250;
 /** Same for a blob that is only served, ms. */
 const RETRY_IDLE_MS = 10_000;
+/** The directory is told of a window that moved by this part of itself. */
+const WINDOW_STALE_PART = 4;
 const JITTER_PERCENT = 20;
 
 /** The client side of the directory of one blob: whom to announce to, and when. */
@@ -27,6 +27,7 @@ export class Directories {
   /** When a node that only serves looks whether a better directory than `#told` is back. */
   #betterAtMs = Number.POSITIVE_INFINITY;
   #othersAskedMs = Number.NEGATIVE_INFINITY;
+  #toldWindowEnd = 0;
   /** Announce that waits for its answer. */
   #awaiting: { readonly peer: PeerId; readonly sinceMs: number } | undefined;
   /** Set while no directory can be reached. */
@@ -177,11 +178,20 @@ export class Directories {
     return told === undefined || this.#ranking.indexOf(peer) < this.#ranking.indexOf(told);
   }
 
+  /** Whether the window has moved on by so much that the directory should hear of it: it grants leases only in there. */
+  get isWindowStale(): boolean {
+    const { windowChunks } = this.#context.limits;
+    return (
+      this.#blob.ledger.windowEnd(windowChunks) - this.#toldWindowEnd >= windowChunks / WINDOW_STALE_PART
+    );
+  }
+
   /** Any node answers, also one that is not among the best for the key. Returns when the next announce is due, ms. */
   #send(peer: PeerId, leasesWanted: number): number {
     const { ledger, isPulling } = this.#blob;
     const { limits, zone } = this.#context;
     const intervalMs = this.#intervalMs();
+    this.#toldWindowEnd = ledger.windowEnd(limits.windowChunks);
     this.#context.send(peer, {
       kind: 'announce',
       key: this.#blob.key,
@@ -189,7 +199,7 @@ export class Directories {
       chunksHeld: ledger.held.count,
       complete: ledger.held.isFull,
       leasesWanted,
-      missing: isPulling ? this.#blob.missingRuns(MISSING_RUNS_MAX) : [],
+      missing: isPulling ? this.#blob.leaseWindow() : [],
       held: ledger.held.toBytes(),
       leased: this.#blob.origin.unreadRuns(),
       ttlMs: intervalMs * limits.announceTtlIntervals,

@@ -168,7 +168,8 @@ export class Directory {
   }
 
   #answer(entry: DirectoryEntry, participant: Participant, nowMs: number): void {
-    this.#send(entry, participant, this.#grant(entry, participant, nowMs));
+    // One at once; the next as they are pushed, so that the first comers of a crowd do not take them all.
+    this.#send(entry, participant, this.#grant(entry, participant, 1, nowMs));
   }
 
   #send(entry: DirectoryEntry, participant: Participant, leases: readonly GrantedLease[]): void {
@@ -206,11 +207,15 @@ export class Directory {
     return [...drawn];
   }
 
-  #grant(entry: DirectoryEntry, participant: Participant, nowMs: number): GrantedLease[] {
+  #grant(entry: DirectoryEntry, participant: Participant, countMax: number, nowMs: number): GrantedLease[] {
     const granted: GrantedLease[] = [];
     if (nowMs < (entry.warmUntilMs ?? 0) || nowMs < entry.pausedUntilMs || nowMs < participant.pausedUntilMs)
       return granted;
-    while (participant.leasesWanted > 0 && entry.leases.size < this.#context.limits.leasesPerBlob) {
+    while (
+      participant.leasesWanted > 0 &&
+      granted.length < countMax &&
+      entry.leases.size < this.#context.limits.leasesPerBlob
+    ) {
       const run = this.#findRun(entry, participant);
       if (run === undefined) break;
       const ttlMs = this.#leaseTtlMs(entry);
@@ -292,7 +297,7 @@ export class Directory {
     for (let draws = 0; draws < this.#context.limits.leasesPerBlob; draws++) {
       if (entry.free.count === 0 || entry.leases.size >= this.#context.limits.leasesPerBlob) return;
       const participant = this.#drawWaiting(entry, nowMs);
-      const leases = participant === undefined ? [] : this.#grant(entry, participant, nowMs);
+      const leases = participant === undefined ? [] : this.#grant(entry, participant, 1, nowMs);
       if (participant === undefined || leases.length === 0) return;
       this.#send(entry, participant, leases);
     }

@@ -14,7 +14,7 @@ export const CHUNK_HASH_BYTES = 32;
 export interface SwarmLimits {
   /** Blobs that a node takes part in (pulled or served). Bounds memory against callers that never leave. */
   readonly blobsMax: number;
-  /** Holders that a node looks for per blob. Above 10 the gain is small, below 6 the loss is large. */
+  /** Holders that a node looks for per blob. Few, for those that come later follow this node and are followed back: first comers do not end up among themselves. */
   readonly neighboursTarget: number;
   /** Holders followed per blob, those included that are followed because they follow this node. */
   readonly neighboursMax: number;
@@ -22,11 +22,14 @@ export interface SwarmLimits {
   readonly followersMax: number;
   /** Of these, places kept for peers not known to hold anything: a newcomer must not be starved by a full house. */
   readonly followersReserved: number;
-  /** Chunk requests under way, over all blobs: start value; grows with the bandwidth-delay product. */
+  /**
+   * Chunk requests under way, over all blobs: at least this, and more as the bandwidth-delay product asks for. As many as upload slots:
+   * then every link can be full in both directions; with more, some nodes take the slots that others need.
+   */
   readonly requestsStart: number;
   /** Same, upper end: 128 MiB in flight is 0.1 s at 10 Gbit/s. */
   readonly requestsMax: number;
-  /** In-flight target in seconds' worth of the measured chunk rate, ms. Covers latency plus the sender's turn. */
+  /** In-flight target as time at the measured chunk rate, ms, on top of round trips. Covers the delays of a busy process. */
   readonly requestsAheadMs: number;
   /** Requests under way at one peer, upper end. */
   readonly requestsPerPeerMax: number;
@@ -35,7 +38,7 @@ export interface SwarmLimits {
   /** Range of the hint in `busy`, ms. */
   readonly busyHintMinMs: number;
   readonly busyHintMaxMs: number;
-  /** Window of random selection from the first missing chunk, in chunks (512 MiB). Wide enough for the swarm's bandwidth-delay product. */
+  /** Window of random selection: the first so many missing chunks (512 MiB). Wide enough for the swarm's bandwidth-delay product. */
   readonly windowChunks: number;
   /** Missing chunks just ahead of the consumer that a quarter of the requests serve. */
   readonly frontBandChunks: number;
@@ -104,13 +107,13 @@ export interface SwarmLimits {
 
 export const DEFAULT_LIMITS: SwarmLimits = {
   blobsMax: 4096,
-  neighboursTarget: 12,
-  neighboursMax: 20,
-  followersMax: 24,
+  neighboursTarget: 6,
+  neighboursMax: 28,
+  followersMax: 32,
   followersReserved: 4,
-  requestsStart: 8,
+  requestsStart: 4,
   requestsMax: 64,
-  requestsAheadMs: 250,
+  requestsAheadMs: 60,
   requestsPerPeerMax: 16,
   uploadSlots: 4,
   busyHintMinMs: 10,

@@ -38,7 +38,7 @@ export type PeerMessage =
       readonly complete: boolean;
       /** False when this node may not or cannot read the origin, or only serves. */
       readonly leasesWanted: number;
-      /** Chunk runs in which the sender can use a lease (its window); empty means anywhere. */
+      /** Chunk runs in which the sender can use a lease (its window, whatever it holds of that); empty means anywhere. */
       readonly missing: readonly ChunkRun[];
       /** Bits of the chunks that the sender holds: lets the directory grant leases only for chunks nobody has. */
       readonly held: Uint8Array;

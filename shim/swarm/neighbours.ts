@@ -26,6 +26,8 @@ const KNOWN_MAX = 256;
 const USELESS_MS = 500;
 /** Neighbours exchanged at once; some are kept, for they may get something yet. */
 const USELESS_PER_TURN = 2;
+/** Neighbours beyond the target while request places stand idle; the rest of the places is for those that come later and follow. */
+const EXTRA_WHEN_SHORT = 4;
 const FIRST_WINDOW = 2;
 /** A neighbour is not judged before it had this much of a review interval. */
 const REVIEW_SHARE = 0.5;
@@ -85,7 +87,9 @@ export class Neighbours {
     this.#review(nowMs);
     const { neighboursTarget, neighboursMax } = this.#context.limits;
     // Idle request places mean that the neighbours are overloaded: more of them are the cure.
-    const wanted = this.#isShort ? neighboursMax : neighboursTarget;
+    const wanted = this.#isShort
+      ? Math.min(neighboursMax, neighboursTarget + EXTRA_WHEN_SHORT)
+      : neighboursTarget;
     const candidates = this.#isShort || this.#followed.size < wanted ? this.#candidates(nowMs) : [];
     this.needsHolders = this.#isShort && candidates.length === 0;
     if (this.#isShort && this.#followed.size >= neighboursTarget)

@@ -25,6 +25,8 @@ export interface ChunkRequest {
 const LATE_MAX = 64;
 /** Recent chunk times kept for percentiles. */
 const SAMPLES = 64;
+/** A round trip that got longer is noticed within some dozen answers. */
+const ROUND_TRIP_GROWTH = 1.02;
 /** Without a sample a chunk may take this long, ms: 2 MiB at 2 Mbit/s. */
 const FIRST_TIMEOUT_MS = 10_000;
 
@@ -43,6 +45,7 @@ export class RequestTable {
   #hedged = 0;
   /** How long a peer may be silent while no chunk has come from anybody yet: doubled each time that it was not enough. */
   #silenceMs: number;
+  #roundTripMs = 0;
   #gapMs = Number.POSITIVE_INFINITY;
   #lastArrivalMs = Number.NEGATIVE_INFINITY;
 
@@ -72,10 +75,19 @@ export class RequestTable {
     return (this.#hedged - 1) * 100 < this.#sent * this.#limits.hedgeBudgetPercent;
   }
 
-  /** How many requests should be under way: a quarter second's worth of chunks at the present rate, within limits. */
+  /**
+   * How many requests should be under way: what arrives at the present rate while an answer is on its way, and a little more,
+   * within limits. With many more than that the link is full of chunks that all come late, and can be passed on late.
+   */
   get target(): number {
     const { requestsStart, requestsMax, requestsAheadMs } = this.#limits;
-    return Math.min(requestsMax, Math.max(requestsStart, Math.ceil(requestsAheadMs / this.#gapMs)));
+    const aheadMs = requestsAheadMs + 2 * this.#roundTripMs;
+    return Math.min(requestsMax, Math.max(requestsStart, Math.ceil(aheadMs / this.#gapMs)));
+  }
+
+  /** The first bytes of an answer came this long after the request: the least of these is the round trip. */
+  recordBegun(tookMs: number): void {
+    this.#roundTripMs = Math.min(Math.max(0, tookMs), this.#roundTripMs * ROUND_TRIP_GROWTH || tookMs);
   }
 
   add(

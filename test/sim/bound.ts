@@ -1,21 +1,45 @@
 import type { WorldOptions } from './world-options.ts';
 
+const GB = 1e9;
+
 /**
  * What no scheme can beat, s: the origin sends each byte once, each node receives all, and all uplinks together send N
  * copies (Kumar and Ross, 2006): max(F/u_origin, F/d, N·F/(u_origin + Σu)).
  */
 export function boundSeconds(options: WorldOptions): number {
-  const { originBytesPerSecond, downBytesPerSecond, upBytesPerSecond, upOf, nodes } = options;
-  const imageBytes = options.blobSizesBytes.reduce((sum, size) => sum + size, 0);
-  const aside = new Set([...(options.seeds ?? []), ...(options.idle ?? [])]);
-  const pullers = nodes - aside.size;
-  let uplinks = 0;
-  for (let node = 0; node < nodes; node++) {
-    if (!options.idle?.includes(node)) uplinks += upOf?.get(node) ?? upBytesPerSecond;
-  }
+  const { originBytesPerSecond, downBytesPerSecond } = options;
+  const imageBytes = imageBytesOf(options);
+  const pullers = options.nodes - new Set([...(options.seeds ?? []), ...(options.idle ?? [])]).size;
   return Math.max(
     imageBytes / originBytesPerSecond,
     imageBytes / downBytesPerSecond,
-    (pullers * imageBytes) / (originBytesPerSecond + uplinks),
+    (pullers * imageBytes) / (originBytesPerSecond + uplinks(options)),
   );
+}
+
+/** Each zone must get the image once over its link, unless it reads the origin itself. */
+export function zoneBoundSeconds(options: WorldOptions): number {
+  return imageBytesOf(options) / (options.zones?.linkBytesPerSecond ?? Number.POSITIVE_INFINITY);
+}
+
+/** Each node must write layers and content to its disk, and check, pass on and unpack them with its share of the CPU. */
+export function machineBoundSeconds(options: WorldOptions): number {
+  const { machine } = options;
+  if (machine === undefined) return 0;
+  const imageBytes = imageBytesOf(options);
+  const contentBytes = imageBytes * (machine.unpackedOverPacked ?? 0);
+  const { receiveSecondsPerGb, unpackSecondsPerGb } = machine.costs;
+  const cpuSeconds = (imageBytes * receiveSecondsPerGb + contentBytes * unpackSecondsPerGb) / GB;
+  return Math.max((imageBytes + contentBytes) / machine.diskBytesPerSecond, cpuSeconds / machine.cores);
+}
+
+export function imageBytesOf({ blobSizesBytes }: WorldOptions): number {
+  return blobSizesBytes.reduce((sum, size) => sum + size, 0);
+}
+
+function uplinks({ nodes, idle, upOf, upBytesPerSecond }: WorldOptions): number {
+  const aside = new Set(idle);
+  let sum = 0;
+  for (let node = 0; node < nodes; node++) if (!aside.has(node)) sum += upOf?.get(node) ?? upBytesPerSecond;
+  return sum;
 }

@@ -11,6 +11,8 @@ export interface WorldCounts {
   peerBytes: number;
   crossZoneBytes: number;
   wastedBytes: number;
+  /** All that nodes which want nothing sent and received, messages included. */
+  idleBytes: number;
   messages: number;
   events: number;
   busy: number;

@@ -96,6 +96,8 @@ export interface WorldOptions {
   /** Blobs (by index) that single nodes do not want. */
   readonly unwanted?: ReadonlyMap<number, readonly number[]>;
   readonly mayNotReadOrigin?: readonly number[];
+  /** Nodes that try to get what the origin would refuse them. */
+  readonly withoutRight?: readonly number[];
   /** Node `i` is in zone `i % count`. */
   readonly zones?: Zones;
   readonly machine?: Machine;

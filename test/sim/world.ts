@@ -1,4 +1,5 @@
 import { type BlobKey, blobKeyId } from '../../shim/base/blob-key.ts';
+import { encodeMessage } from '../../shim/peer/message-codec.ts';
 import type { Action, PeerMessage } from '../../shim/swarm/messages.ts';
 import { Prng } from '../../shim/swarm/prng.ts';
 import { type Member, SwarmNode } from '../../shim/swarm/swarm-node.ts';
@@ -31,6 +32,7 @@ export class World implements FaultWorld {
     peerBytes: 0,
     crossZoneBytes: 0,
     wastedBytes: 0,
+    idleBytes: 0,
     messages: 0,
     events: 0,
     busy: 0,
@@ -44,6 +46,7 @@ export class World implements FaultWorld {
   traceHash = 0x811c9dc5;
   readonly #heap = new EventHeap<SimEvent>();
   readonly #pulls: SimPulls;
+  readonly #idle: ReadonlySet<number>;
   readonly #faults: WorldFaults;
   readonly #blobByKey = new Map<string, SimBlob>();
   readonly #blobByObject = new Map<BlobKey, SimBlob>();
@@ -65,6 +68,7 @@ export class World implements FaultWorld {
       this.#blobByKey.set(blobKeyId(blob.key), blob);
       this.#blobByObject.set(blob.key, blob);
     }
+    this.#idle = new Set(options.idle);
     this.#pulls = new SimPulls(this, options, this.blobs);
     this.#faults = new WorldFaults(this);
     this.prng = new Prng(options.seed);
@@ -407,6 +411,8 @@ export class World implements FaultWorld {
   #send(node: SimNode, to: number, message: PeerMessage): void {
     const link: Connection | undefined = node.connections.get(to);
     if (link === undefined || this.#faults.isCut(node.index, to)) return;
+    if (this.#idle.size > 0 && (this.#idle.has(to) || this.#idle.has(node.index)))
+      this.counts.idleBytes += encodeMessage(message).length;
     this.push(this.arrivalMs(link), { kind: 'message', from: node.index, to, link, message });
   }
 
