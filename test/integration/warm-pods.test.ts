@@ -125,6 +125,7 @@ if (canRun(containerdSkipReason(testedVersion, 'crictl-go'))) {
       assert.ok(origin.gate.count({ class: 'blob', path: digest }).bytes <= size * 1.05, `${digest} once`);
     const [first] = results.seen;
     assert.ok((first?.bytes.origin ?? 0) >= 2 * LAYER_BYTES, JSON.stringify(first));
+    assert.is(movedBytes(node, reference), 0, 'it waited, and moved and unpacked nothing a second time');
     await assertNothingLeft(node);
     image[Symbol.dispose]();
     shared[Symbol.dispose]();
@@ -267,6 +268,14 @@ async function isAbsent(node: NodeSite, image: string): Promise<boolean> {
 
 function warmUpsEnded(node: NodeSite, outcome: string): number {
   return node.agent.log().split(`"outcome":"${outcome}"`).length - 1;
+}
+
+/** What a pull moved itself, by its line in the log. */
+function movedBytes(node: NodeSite, image: string): number {
+  const lines = node.agent.log().split('\n');
+  const line = lines.find((each) => each.includes('"pulled"') && each.includes(`"image":"${image}"`));
+  const { originBytes, peerBytes, cacheBytes } = JSON.parse(line ?? '{}');
+  return originBytes + peerBytes + cacheBytes;
 }
 
 function blobBytes({ gate }: OriginSite): number {
