@@ -9,7 +9,7 @@ import { MergeSpoilt, type StoredBlob } from './import-layer.ts';
 import { importLayers } from './import-layers.ts';
 import { learnRights } from './learn-rights.ts';
 import { type PlanRequest, planImage } from './plan-image.ts';
-import { addAttempts, type PullProgress } from './progress.ts';
+import { addAttempts, NO_BYTES, type PullProgress } from './progress.ts';
 import { stalled } from './stall-watch.ts';
 
 export interface PullDependencies {
@@ -30,10 +30,10 @@ export interface PullDependencies {
 /** Images are warmed before anybody pulls them; a pull that has proved its right to read takes over what there is. */
 export interface AheadOfPulls {
   /**
-   * Waits for a warm-up of this image that is under way, as long as it makes progress. Gives where the bytes came from that
-   * attempts to warm it moved, the first one first. Never rejects but for `signal`.
+   * Waits for a warm-up of this image that is under way, as long as it makes progress. Gives where the bytes came from that were
+   * brought ahead of the pull. Never rejects but for `signal`.
    */
-  join(plan: ImagePlan, progress: PullProgress, signal: AbortSignal): Promise<readonly TransferCounts[]>;
+  join(plan: ImagePlan, progress: PullProgress, signal: AbortSignal): Promise<TransferCounts>;
   /** The image is in place: what was held for it is needed no longer. Never rejects. */
   settled(plan: ImagePlan): Promise<void>;
 }
@@ -75,7 +75,7 @@ export async function pullImage(
   const plan = await planInTime(dependencies, request, signal);
   const descriptors = plan.layers.map((layer) => layer.descriptor);
   request.progress.begin(plan.target.digest, descriptors);
-  const before = (await dependencies.ahead?.join(plan, request.progress, signal)) ?? [];
+  const before = (await dependencies.ahead?.join(plan, request.progress, signal)) ?? NO_BYTES;
   await using kept = new AsyncDisposableStack();
   const keep = (transfer: Transfer): void => kept.defer(() => transfer.release());
   const finished = await importImage({ ...dependencies, ...request, plan, keep }, signal).catch(
@@ -87,7 +87,7 @@ export async function pullImage(
   const imageBytes = descriptors.reduce((sum, layer) => sum + layer.sizeBytes, 0);
   await dependencies.ahead?.settled(plan);
   const { counts } = request.progress.snapshot();
-  const broughtCounts = addAttempts([...before, counts]);
+  const broughtCounts = addAttempts([before, counts]);
   return { ...finished, digest: plan.target.digest, imageBytes, counts, broughtCounts };
 }
 

@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { ErrorCode, isShoalError, ShoalError } from '../base/errors.ts';
 import type { TransferCounts } from '../peer/transfer.ts';
-import { PullProgress } from '../pull/progress.ts';
+import { addAttempts, PullProgress } from '../pull/progress.ts';
 import { type PullDependencies, planInTime } from '../pull/pull-image.ts';
 import { type WarmedLayers, warmImage } from '../pull/warm-image.ts';
 import type { Credentials, Origin } from '../registry/origin.ts';
@@ -43,8 +43,8 @@ export interface Job {
   /** Names of the credentials that were refused. */
   readonly refusedTo: Set<string>;
   readonly startedAtMs: number;
-  /** Where the bytes of each attempt came from, the first one first. */
-  readonly attempts: TransferCounts[];
+  /** Where the bytes of all attempts so far came from. */
+  brought: TransferCounts;
   plan: ImagePlan | undefined;
   /** What attempts so far have left in the store. */
   layers: WarmedLayers | undefined;
@@ -171,6 +171,6 @@ async function bringLayers(
     return layers.complete;
   } finally {
     attempt.progress = undefined;
-    job.attempts.push(progress.snapshot().counts);
+    job.brought = addAttempts([job.brought, progress.snapshot().counts]);
   }
 }

@@ -2,7 +2,7 @@ import type { Logger } from 'pino';
 import { abortable } from '../base/abortable.ts';
 import { ErrorCode, isShoalError, ShoalError } from '../base/errors.ts';
 import type { TransferCounts } from '../peer/transfer.ts';
-import { addAttempts, type PullProgress } from '../pull/progress.ts';
+import { NO_BYTES, type PullProgress } from '../pull/progress.ts';
 import type { AheadOfPulls } from '../pull/pull-image.ts';
 import type { WarmedLayers } from '../pull/warm-image.ts';
 import { parseReference } from '../registry/reference.ts';
@@ -79,17 +79,13 @@ export class Warmer implements AheadOfPulls {
     };
   }
 
-  async join(
-    plan: ImagePlan,
-    progress: PullProgress,
-    signal: AbortSignal,
-  ): Promise<readonly TransferCounts[]> {
+  async join(plan: ImagePlan, progress: PullProgress, signal: AbortSignal): Promise<TransferCounts> {
     const job = this.#jobOf(plan);
-    if (job === undefined) return [];
+    if (job === undefined) return NO_BYTES;
     this.queue.join(job.image);
     try {
       if (job.attempt !== undefined) await this.#await(job, job.attempt, plan, progress, signal);
-      return job.plan?.target.digest === plan.target.digest ? job.attempts : [];
+      return job.plan?.target.digest === plan.target.digest ? job.brought : NO_BYTES;
     } finally {
       progress.follow(undefined);
       this.queue.leave(job.image);
@@ -164,7 +160,7 @@ export class Warmer implements AheadOfPulls {
       reference: parseReference(image),
       refusedTo: new Set(),
       startedAtMs: this.#options.nowMs(),
-      attempts: [],
+      brought: NO_BYTES,
       plan: undefined,
       layers: undefined,
       attempt: undefined,
@@ -233,7 +229,7 @@ export class Warmer implements AheadOfPulls {
 
   #report(job: Job, end: Pick<WarmEnd, 'outcome' | 'reason'>): void {
     const seconds = (this.#options.nowMs() - job.startedAtMs) / 1000;
-    this.#options.onEnd({ image: job.image, ...end, seconds, counts: addAttempts(job.attempts) });
+    this.#options.onEnd({ image: job.image, ...end, seconds, counts: job.brought });
   }
 
   #pause(image: string): void {

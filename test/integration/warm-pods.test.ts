@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import type { PodNotice } from '../../shim/agent/control-protocol.ts';
+import type { WarmEnd } from '../../shim/warm/warmer.ts';
 import { type BuiltImage, buildImage } from '../support/images/build-image.ts';
 import { randomBytes } from '../support/images/samples.ts';
 import { podNotice, tellOfPods, watchResults, writePodConfig } from '../support/pod-notices.ts';
@@ -153,6 +154,36 @@ if (canRun(containerdSkipReason(testedVersion, 'crictl-go'))) {
     assert.ok((ratios.toSorted((a, b) => a - b)[1] ?? 0) < 1.2, `${ratios}`);
   });
 
+  test('a warm-up that was paused goes on where it was, and a stopped agent leaves nothing', async () => {
+    await using origin = await startOriginSite({ rateBytesPerSecond: RATE / 3 });
+    await using node = await startNodeSite({ agent: { settings } });
+    using image = await imageOf('paused');
+    const { reference } = await origin.push(image, 'team/paused');
+    const [other] = (await pushAll(origin, 'other', 1)) as [string];
+    await tellOfPods(node.agent).notice(podNotice('pod', [reference]));
+    await eventually(
+      () => blobBytes(origin),
+      (bytes) => bytes > LAYER_BYTES,
+      WARM_TIMEOUT_MS,
+    );
+    await pullAll(node, podNotice('elsewhere', []), [other]);
+    await untilHeld(node, 1);
+    for (const { digest, size } of image.layers)
+      assert.ok(
+        origin.gate.count({ class: 'blob', path: digest }).bytes < size * 1.6,
+        `${digest} not read twice`,
+      );
+    assert.is((await containerdState(node.containerd)).leases.length, 1);
+    const { counts } = warmUps(node).at(-1) ?? {};
+    assert.is(
+      counts?.originBytes,
+      image.layers.reduce((sum, { size }) => sum + size, 0),
+    );
+    node.agent.kill('SIGTERM');
+    await node.agent.ended;
+    await assertNothingLeft(node);
+  });
+
   test('what is held survives a collection, goes with its pod, and is swept when the agent was killed', async () => {
     await using origin = await startOriginSite({ rateBytesPerSecond: RATE });
     await using node = await startNodeSite({ agent: { settings } });
@@ -267,7 +298,12 @@ async function isAbsent(node: NodeSite, image: string): Promise<boolean> {
 }
 
 function warmUpsEnded(node: NodeSite, outcome: string): number {
-  return node.agent.log().split(`"outcome":"${outcome}"`).length - 1;
+  return warmUps(node).filter((each) => each.outcome === outcome).length;
+}
+
+function warmUps(node: NodeSite): WarmEnd[] {
+  const lines = node.agent.log().split('\n');
+  return lines.filter((line) => line.includes('"warm-up ended"')).map((line) => JSON.parse(line));
 }
 
 /** What a pull moved itself, by its line in the log. */

@@ -54,6 +54,10 @@ test('addAttempts() counts bytes once, where they came from first', () => {
   assert.equal(addAttempts([counts(100, 0, 0), NO_BYTES]), counts(100, 0, 0));
   assert.equal(addAttempts([counts(50, 0, 50), NO_BYTES]), counts(50, 0, 50));
   assert.equal(addAttempts([counts(0, 0, 0), counts(20, 0, 80)]), counts(20, 0, 80));
+  const attempts = [counts(60, 0, 5), counts(10, 10, 65), counts(5, 0, 90)];
+  const [first, ...others] = attempts;
+  const oneByOne = others.reduce((sum, next) => addAttempts([sum, next]), first ?? NO_BYTES);
+  assert.equal(addAttempts(attempts), oneByOne, 'sums can be summed up');
 });
 
 test.run();
