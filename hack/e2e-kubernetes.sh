@@ -8,7 +8,7 @@ node=node_modules/node-linux-$(uname -m | sed 's/^x86_64$/x64/; s/^aarch64$/arm6
 cluster=test/e2e/kubernetes-cluster.test.ts
 
 with_components() {
-  sh hack/with-components.sh etcd cni-plugins kubelet kubernetes -- "$node" --disable-warning=ExperimentalWarning "$@"
+  sh hack/with-components.sh runc-1.2 etcd cni-plugins kubelet kubernetes -- "$node" --disable-warning=ExperimentalWarning "$@"
 }
 
 if [ "$#" -eq 1 ] && [ "$1" = "$cluster" ]; then

@@ -6,7 +6,7 @@
 
 test_group='registry runc busybox containerd-2.1 crictl-go btrfs-progs erofs-utils'
 e2e_group="$test_group containerd-1.7 containerd-2.4 kubelet"
-cluster_group="$test_group etcd cni-plugins kubelet kubernetes"
+cluster_group="$test_group runc-1.2 etcd cni-plugins kubelet kubernetes"
 
 failed=0
 for name in "${@:-e2e}"; do

@@ -189,10 +189,10 @@ need_go() {
   [[ $version =~ ^go1\.([0-9]+) && ${BASH_REMATCH[1]} -ge 21 ]] || give_up "$wanted (found $version)"
 }
 
-# go_quiet ARGS…: runs go with low priority; only a failure is shown, by its last lines.
+# go_quiet ARGS…: runs go with low priority, without cgo unless cgo=1; only a failure is shown, by its last lines.
 go_quiet() {
   local log="$components_dir/.$component.go.log"
-  if ! CGO_ENABLED=0 nice -n 10 go "$@" >"$log" 2>&1 </dev/null; then
+  if ! CGO_ENABLED=${cgo:-0} nice -n 10 go "$@" >"$log" 2>&1 </dev/null; then
     tail -n 5 "$log" >&2
     give_up "go $1 failed, see $log"
   fi

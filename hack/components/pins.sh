@@ -17,6 +17,9 @@ etcd_version='3.4.23-4'
 cni_plugins_suite=bookworm
 cni_plugins_version='1.1.1+ds1-3'
 
+libseccomp_suite=bookworm # Only to compile runc-1.2 with.
+libseccomp_version='2.5.4-1+deb12u1'
+
 containerd_1_7_suite=trixie
 containerd_1_7_version='1.7.24~ds1-6+deb13u1'
 

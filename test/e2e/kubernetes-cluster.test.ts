@@ -9,11 +9,19 @@ import { Ledger } from './kubernetes/ledger.ts';
 import { leftovers } from './kubernetes/leftovers.ts';
 import { testOptIn } from './kubernetes/opt-in.ts';
 import type { ClusterSite } from './kubernetes/site.ts';
+import { testWarming } from './kubernetes/warming.ts';
+import { testWebhook } from './kubernetes/webhook.ts';
 
 const NODES = 3;
 const LINK = { upBitsPerSecond: 200e6, downBitsPerSecond: 200e6 };
 /** Names of suites, to run some of them: `SUITES=failures,credentials`. */
-const suites = { 'opt-in': testOptIn, credentials: testCredentials, failures: testFailures };
+const suites = {
+  'opt-in': testOptIn,
+  credentials: testCredentials,
+  warming: testWarming,
+  failures: testFailures,
+  webhook: testWebhook,
+};
 
 if (canRun(kubeClusterSkipReason())) {
   const ledger = new Ledger();

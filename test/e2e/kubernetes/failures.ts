@@ -4,6 +4,7 @@ import { eventually } from '../../support/pull-site.ts';
 import type { KubeImage } from '../../support/real/kube-cluster.ts';
 import type { KubeNode } from '../../support/real/kube-node.ts';
 import {
+  bringAgentBack,
   type ClusterSite,
   createPod,
   makeNamespace,
@@ -100,6 +101,21 @@ export function testFailures(site: ClusterSite): void {
     ledger.add('containerd restarted mid-pull', seconds, costOf(seconds));
   });
 
+  for (const { state, signal } of [
+    { state: 'frozen', signal: 'SIGSTOP' },
+    { state: 'killed', signal: 'SIGKILL' },
+  ] as const) {
+    test(`the NRI plugin is ${state}: pods start all the same`, async () => {
+      node.nri.kill(signal);
+      const pod = await freshPod(`nri-${state}`);
+      const seconds = await startPod(site, pod);
+      ledger.add(`NRI plugin ${state}`, seconds, costOf(seconds));
+      assert.equal(pullersOf(site, pod.image), ['agent']);
+      if (signal === 'SIGSTOP') node.nri.kill('SIGCONT');
+      else await node.nri.restart();
+    });
+  }
+
   test("a node's link is cut in the middle of a pull: the other nodes' pods start, and its own when the link is back", async () => {
     const cut = cluster.nodes[1] as KubeNode;
     const image = await cluster.registry.push(`${NAMESPACE}/link-cut`, LAYERS_BYTES);
@@ -129,10 +145,4 @@ async function underWay({ cluster }: ClusterSite, image: KubeImage): Promise<voi
   const read = () => cluster.registry.gate.count(filter).bytes;
   const bytes = await eventually(read, (value) => value >= UNDER_WAY_BYTES, UNDER_WAY_TIMEOUT_MS);
   assert.ok(bytes >= UNDER_WAY_BYTES, `the pull is not under way: ${bytes} bytes`);
-}
-
-async function bringAgentBack({ agent, front }: KubeNode): Promise<void> {
-  await front.waitForAgent('gone');
-  await agent.restart();
-  await front.waitForAgent('healthy');
 }

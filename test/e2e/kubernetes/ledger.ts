@@ -9,6 +9,11 @@ export class Ledger {
     process.stdout.write(`     ${what}: ${seconds.toFixed(1)} s${cost === '' ? '' : `, ${cost}`}\n`);
   }
 
+  /** Told, but no row of its own. */
+  note(text: string): void {
+    process.stdout.write(`     ${text}\n`);
+  }
+
   skip(what: string, why: string): void {
     this.#skipped.push(`${what}: ${why}`);
     process.stdout.write(`SKIP: ${what}: ${why}\n`);

@@ -1,16 +1,18 @@
 import { setTimeout as sleep } from 'node:timers/promises';
+import { runCrictl } from '../../support/real/crictl.ts';
 import type { KubeCluster, KubeImage } from '../../support/real/kube-cluster.ts';
 import type { KubeNode } from '../../support/real/kube-node.ts';
 import type { Ledger } from './ledger.ts';
 
 export const MODE_KEY = 'k8s.aliyun.com/image-accelerate-mode';
+const RESULT_KEY = 'k8s.aliyun.com/p2p-result';
 export const OPTED_IN = { [MODE_KEY]: 'p2p' };
 /** The user's own pull secret, as product documents name it. */
 export const PULL_SECRET = 'test-registry';
 
 const USER_AGENT_OF_CONTAINERD = /^containerd\//;
-/** A pod that starts at all does so within two back-offs of kubelet after failed pulls (10 and 20 s), and some slowness. */
-const START_TIMEOUT_SECONDS = 120;
+/** A pod that starts at all does so within a back-off of kubelet after a failed pull (10 s), then another (20 s), and some slowness. */
+const START_TIMEOUT_SECONDS = 60;
 const POLL_MS = 250;
 
 /** What the suites of the cluster share. */
@@ -162,6 +164,36 @@ export function eventsOf({ cluster }: Pick<ClusterSite, 'cluster'>, pod: Pod): P
   return cluster.kubectl.run('get', 'events', '-n', pod.namespace, filter).catch(() => '');
 }
 
+/** Starts an agent again that has been told to end or was killed. */
+export async function bringAgentBack({ agent, front }: KubeNode): Promise<void> {
+  await front.waitForAgent('gone');
+  await agent.restart();
+  await front.waitForAgent('healthy');
+}
+
+/** What the containers of that name on the node say of how their images came, the newest first. */
+export async function pullResultsOf(node: KubeNode, container: string): Promise<PullResultAnnotation[]> {
+  const cri = { endpoint: node.containerd.endpoint };
+  const { containers } = await runCrictl<{ containers: { id: string; metadata: { name: string } }[] }>(
+    cri,
+    'ps',
+  );
+  const named = containers.filter(({ metadata }) => metadata.name === container);
+  return Promise.all(
+    named.map(async ({ id }) => {
+      const { info } = await runCrictl<{ info: { info: string } }>(cri, 'inspect', id);
+      const { annotations } = JSON.parse(info.info).runtimeSpec as { annotations: Record<string, string> };
+      return JSON.parse(annotations[RESULT_KEY] ?? '{}');
+    }),
+  );
+}
+
+export interface PullResultAnnotation {
+  readonly accelerated?: boolean;
+  readonly reason?: string;
+  readonly bytes?: { readonly origin: number; readonly peer: number; readonly cache: number };
+}
+
 /** Who read layers of the image from the registry: `agent`, `containerd`. */
 export function pullersOf({ cluster }: ClusterSite, image: KubeImage): string[] {
   const names = blobRequests(cluster, image).map(({ userAgent }) =>
@@ -173,7 +205,7 @@ export function pullersOf({ cluster }: ClusterSite, image: KubeImage): string[] 
 /** How often each byte of the image's own layers (not of the base that all share) was read from the registry. */
 export function originReads({ cluster }: ClusterSite, image: KubeImage): number {
   const own = image.ownDigests.map((digest) =>
-    blobRequests(cluster, image).filter(({ path }) => path.endsWith(digest)),
+    blobRequests(cluster, image).filter(({ path }) => path.includes(digest)),
   );
   const readBytes = own.flat().reduce((sum, { bytes }) => sum + bytes, 0);
   return readBytes / image.ownBytes;

@@ -1,4 +1,5 @@
 import { stringify } from 'smol-toml';
+import { componentPath } from './components.ts';
 import type { ContainerdLayout, ContainerdOptions } from './containerd.ts';
 
 export type ContainerdVersion = '1.7' | '2.1' | '2.4';
@@ -62,7 +63,7 @@ function criPluginsOfVersion1(layout: ContainerdLayout, options: ContainerdOptio
       ...(options.sandboxImage && { sandbox_image: options.sandboxImage }),
       registry: { config_path: options.configPath ?? '' },
       cni: cniFolders(layout),
-      containerd: { snapshotter: options.snapshotter ?? 'overlayfs', runtimes: runtimes(layout) },
+      containerd: { snapshotter: options.snapshotter ?? 'overlayfs', runtimes: runtimes(layout, options) },
     },
   };
 }
@@ -77,7 +78,7 @@ function criPluginsOfVersion2(layout: ContainerdLayout, options: ContainerdOptio
     'io.containerd.cri.v1.runtime': {
       ...runtimeSettings,
       cni: cniFolders(layout),
-      containerd: { runtimes: runtimes(layout) },
+      containerd: { runtimes: runtimes(layout, options) },
     },
     'io.containerd.image-verifier.v1.bindir': { bin_dir: `${layout.own}/image-verifier` },
   };
@@ -91,7 +92,13 @@ function cniFolders(layout: ContainerdLayout) {
 }
 
 /** A root of its own for runc: the default is shared by all containerds of the machine. */
-function runtimes(layout: ContainerdLayout) {
-  const options = { Root: layout.runcRoot, BinaryName: layout.runc };
-  return { runc: { runtime_type: 'io.containerd.runc.v2', options } };
+function runtimes(layout: ContainerdLayout, { userNamespaces = false }: ContainerdOptions) {
+  const runtime = (program: string) => ({
+    runtime_type: 'io.containerd.runc.v2',
+    options: { Root: layout.runcRoot, BinaryName: program },
+  });
+  return {
+    runc: runtime(layout.runc),
+    ...(userNamespaces && { 'user-namespaces': runtime(`${componentPath('runc-1.2')}/runc`) }),
+  };
 }

@@ -1,5 +1,5 @@
 import { execFile } from 'node:child_process';
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { chmodSync, mkdirSync, writeFileSync } from 'node:fs';
 import { promisify } from 'node:util';
 import { atExit } from './at-exit.ts';
 import { componentPath } from './components.ts';
@@ -26,8 +26,8 @@ export interface ContainerdOptions {
   readonly programs?: readonly string[];
   /** Merged into the configuration, table by table; see containerdConfig() for what is there. */
   readonly extraConfig?: ConfigTable;
-  /** Default: the one of Debian 12, which knows no user namespaces. */
-  readonly runc?: 'runc' | 'runc-1.2';
+  /** Adds the runtime handler `user-namespaces`, whose runc knows ID-mapped mounts. Needs the component runc-1.2. */
+  readonly userNamespaces?: boolean;
   /** Runs it, and so its pods, in a network namespace. */
   readonly enter?: readonly string[];
 }
@@ -61,6 +61,8 @@ const run = promisify(execFile);
 export async function startContainerd(options: ContainerdOptions = {}): Promise<Containerd> {
   const version = options.version ?? '2.1';
   const temporary = makeTemporaryRoot('ctd');
+  // Root of a user namespace is nobody outside of it, and has to get to its root file system.
+  if (options.userNamespaces === true) chmodSync(temporary.path, 0o711);
   const layout = makeLayout(temporary, options);
   writeFileSync(layout.configFile, containerdConfig(version, layout, options));
   const programs = componentPath(`containerd-${version}`);
@@ -138,7 +140,7 @@ function makeLayout(temporary: TemporaryRoot, options: ContainerdOptions): Conta
     temp: `${path}/tmp`,
     socket: temporary.socketPath('c.sock'),
     runcRoot: `${path}/runc`,
-    runc: `${componentPath(options.runc ?? 'runc')}/runc`,
+    runc: `${componentPath('runc')}/runc`,
     own: `${path}/own`,
   };
   for (const folder of [layout.root, layout.state, layout.temp, layout.runcRoot, layout.own]) {

@@ -1,3 +1,4 @@
+import { resolve } from 'node:path';
 import {
   createNetwork,
   type LinkRates,
@@ -17,7 +18,10 @@ import { startRegistry } from './registry.ts';
 import { type RegistryGate, startRegistryGate } from './registry-gate.ts';
 import { makeTemporaryRoot } from './temporary-root.ts';
 
-const NODES_READY_TIMEOUT = '120s';
+const AGENT_RBAC = resolve(import.meta.dirname, '../../../hack/deploy/kubernetes/agent/rbac.yaml');
+/** It has a P2P form by the default rules. No name service knows it: hosts.toml leads to the registry. */
+const REGISTRY = 'test-registry-vpc.cn-hangzhou.cr.aliyuncs.com';
+const NODES_READY_TIMEOUT_SECONDS = 120;
 
 export interface KubeClusterOptions {
   readonly nodes: number;
@@ -28,7 +32,7 @@ export interface KubeClusterOptions {
 
 /** The registry as pods name it: behind a password that can be changed, with counts of what was read. */
 export interface KubeRegistry {
-  /** `10.x.y.1:PORT` */
+  /** As in references of images. */
   readonly host: string;
   readonly user: string;
   /** What is asked for now. */
@@ -49,6 +53,8 @@ export interface KubeImage {
 }
 
 export interface KubeCluster extends AsyncDisposable {
+  /** Of each node, at the start. */
+  readonly link: LinkRates;
   readonly api: KubeApi;
   readonly kubectl: Kubectl;
   readonly network: Network;
@@ -73,8 +79,17 @@ export async function startKubeCluster(options: KubeClusterOptions): Promise<Kub
   const network = stack.use(createNetwork({ nodes: Array(options.nodes).fill(options.link) }));
   const names = network.nodes.map((_, index) => `node-${index + 1}`);
   const users = [...Object.values(CONTROL_USERS), ...names.map(kubeNodeUser)];
-  const api = stack.use(await startKubeApi({ address: network.address, users }));
+  const api = stack.use(
+    await startKubeApi({
+      address: network.address,
+      users,
+      // Names of nodes are known to no name service.
+      extraArgs: ['--kubelet-preferred-address-types=InternalIP'],
+    }),
+  );
   stack.use((await startKubeControl(api)) satisfies KubeControl);
+  await api.kubectl.run('apply', '-f', AGENT_RBAC);
+  const agentKubeconfig = api.kubeconfigWith(await api.serviceAccountToken('shoal-system', 'shoal-agent'));
   const origin = stack.use(await startOrigin(network.address, options.registryBytesPerSecond));
   const nodes = await Promise.all(
     network.nodes.map(async (link, index) =>
@@ -87,14 +102,16 @@ export async function startKubeCluster(options: KubeClusterOptions): Promise<Kub
           sandboxImage: origin.sandboxImage,
           peers: network.nodes.filter((other) => other !== link).map(({ address }) => address),
           podSubnet: `10.88.${index + 1}.0/24`,
+          agentKubeconfig,
         }),
       ),
     ),
   );
-  await api.kubectl.run('wait', '--for=condition=Ready', 'node', '--all', `--timeout=${NODES_READY_TIMEOUT}`);
+  for (const name of names) await waitForNode(api, name);
   const owned = stack.move();
   const stop = () => owned.disposeAsync();
   return {
+    link: options.link,
     api,
     kubectl: api.kubectl,
     network,
@@ -103,6 +120,13 @@ export async function startKubeCluster(options: KubeClusterOptions): Promise<Kub
     stop,
     [Symbol.asyncDispose]: stop,
   };
+}
+
+/** A kubelet that runs makes its node some moments later. */
+async function waitForNode({ kubectl }: KubeApi, name: string): Promise<void> {
+  const timeout = `--timeout=${NODES_READY_TIMEOUT_SECONDS}s`;
+  await kubectl.run('wait', '--for=create', `node/${name}`, timeout);
+  await kubectl.run('wait', '--for=condition=Ready', `node/${name}`, timeout);
 }
 
 /** One store behind two gates: one that asks for a password, and one for what nodes need before any pod. */
@@ -115,9 +139,8 @@ async function startOrigin(address: string, rateBytesPerSecond: number) {
   );
   const open = stack.use(await startRegistryGate({ upstream: store.url, address }));
   const folder = stack.adopt(makeTemporaryRoot('hosts'), (made) => made.remove());
-  for (const { host, url } of [gate, open]) {
-    writeHostsToml({ configPath: folder.path, registry: host, server: url, hosts: [] });
-  }
+  writeHostsToml({ configPath: folder.path, registry: REGISTRY, server: gate.url, hosts: [] });
+  writeHostsToml({ configPath: folder.path, registry: open.host, server: open.url, hosts: [] });
   using sandbox = await buildSandboxImage();
   await pushImage(sandbox, { host: store.host, repository: 'pause', tag: 'v1' });
   const owned = stack.move();
@@ -125,7 +148,7 @@ async function startOrigin(address: string, rateBytesPerSecond: number) {
     configPath: folder.path,
     sandboxImage: `${open.host}/pause:v1`,
     registry: {
-      host: gate.host,
+      host: REGISTRY,
       user: credentials.user,
       get password() {
         return credentials.password;
@@ -140,7 +163,7 @@ async function startOrigin(address: string, rateBytesPerSecond: number) {
         await pushImage(image, { host: store.host, repository, tag: 'v1' });
         const own = image.layers.slice(1);
         return {
-          reference: `${gate.host}/${repository}:v1`,
+          reference: `${REGISTRY}/${repository}:v1`,
           repository,
           ownDigests: own.map(({ digest }) => digest),
           ownBytes: own.reduce((sum, { size }) => sum + size, 0),

@@ -3,7 +3,8 @@ import { dirname, join } from 'node:path';
 import type { NetworkNode } from '../../../hack/cluster/network.ts';
 import type { Agent } from '../agent.ts';
 import { type Front, startAgentBehind, startFront } from '../front.ts';
-import { componentPath } from './components.ts';
+import { type NriPlugin, nriSocketOf, startNriPlugin } from '../nri.ts';
+import { componentPath, componentsAvailable } from './components.ts';
 import { type Containerd, startContainerd } from './containerd.ts';
 import { testedVersion } from './import-site.ts';
 import type { KubeApi } from './kube-api.ts';
@@ -23,16 +24,16 @@ export interface KubeNodeOptions {
   readonly peers: readonly string[];
   /** Pods of the node get addresses of this /24. */
   readonly podSubnet: string;
-  /** The agent's settings, besides those that a node needs. */
-  readonly settings?: Readonly<Record<string, unknown>>;
+  /** The agent's own, with the rights of its service account. */
+  readonly agentKubeconfig: string;
 }
 
-/** A node as the systemd units would start it: containerd, front, agent behind it, and a kubelet that pulls from the front. */
+/** A node as the systemd units would start it: containerd, front, agent behind it, NRI plugin, and a kubelet that pulls from the front. */
 export interface KubeNode extends AsyncDisposable {
   readonly name: string;
   readonly link: NetworkNode;
   readonly containerd: Containerd;
-  readonly nriSocket: string;
+  readonly nri: NriPlugin;
   readonly front: Front;
   readonly kubelet: Kubelet;
   readonly agent: Agent;
@@ -54,11 +55,12 @@ export async function startKubeNode(options: KubeNodeOptions): Promise<KubeNode>
       configPath,
       sandboxImage,
       enter,
+      userNamespaces: componentsAvailable('runc-1.2') === null,
       extraConfig: cniPlugins(),
     }),
   );
-  const own = join(dirname(containerd.stateDir), 'own');
-  writeCni(`${own}/cni`, options.podSubnet);
+  writeCni(join(dirname(containerd.stateDir), 'own/cni'), options.podSubnet);
+  const kubeletKubeconfig = api.kubeconfigOf(kubeNodeUser(name).name);
   const front = stack.use(await startFront({ containerd: containerd.socket, enter }));
   const agent = stack.use(
     await startAgentBehind(front, {
@@ -66,15 +68,29 @@ export async function startKubeNode(options: KubeNodeOptions): Promise<KubeNode>
       containerd: containerd.socket,
       containerdConfigPath: configPath,
       enter,
-      settings: { node: { address }, peers: peerSettings(options), ...options.settings },
+      settings: {
+        node: { address },
+        peers: peerSettings(options),
+        kubernetes: {
+          kubeconfig: options.agentKubeconfig,
+          nodeName: name,
+          watchNamespaces: true,
+          watchPods: true,
+          kubeletKubeconfig,
+        },
+      },
     }),
   );
+  const nri = stack.use(
+    startNriPlugin({ nriSocket: nriSocketOf(containerd), agentSocket: agent.controlSocket }),
+  );
+  await nri.waitForLine(/^Synchronized/);
   const kubelet = stack.use(
     await startKubelet({
       runtimeEndpoint: containerd.socket,
       imageEndpoint: front.socket,
       nodeName: name,
-      kubeconfig: api.kubeconfigOf(kubeNodeUser(name).name),
+      kubeconfig: kubeletKubeconfig,
       address,
       enter,
     }),
@@ -85,7 +101,7 @@ export async function startKubeNode(options: KubeNodeOptions): Promise<KubeNode>
     name,
     link,
     containerd,
-    nriSocket: `${own}/nri.sock`,
+    nri,
     front,
     kubelet,
     agent,

@@ -155,6 +155,8 @@ function configuration(options: KubeletOptions, root: TemporaryRoot): object {
     makeIPTablesUtilChains: false,
     localStorageCapacityIsolation: false,
     resolvConf: '',
+    // There is no name service; kubelet warns of each pod where it is given none.
+    ...(options.kubeconfig !== undefined && { clusterDNS: ['10.96.0.10'] }),
     // A full disk of the machine must not evict the one pod that a test waits for.
     imageGCHighThresholdPercent: 100,
     evictionHard: { 'memory.available': '1Mi', 'nodefs.available': '1Mi', 'imagefs.available': '1Mi' },
