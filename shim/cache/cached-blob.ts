@@ -151,8 +151,9 @@ export class CachedBlob {
   /** Records that the chunk's bytes are in the file and have this hash. The bytes must have been written before. */
   async claim(chunk: number, hash: Uint8Array): Promise<void> {
     if (this.#states[chunk] === ChunkState.Verified || this.dropped) return;
-    await this.#append({ type: MetaRecordType.Chunk, chunk, hash });
+    // Held at once: the record only matters to the next run, which reads the chunk again where it is missing.
     this.#hold(chunk, hash, ChunkState.Verified);
+    await this.#append({ type: MetaRecordType.Chunk, chunk, hash });
   }
 
   /** Takes back a claim: the bytes on disk do not have the hash. */

@@ -347,7 +347,7 @@ export class SwarmDriver implements ChunkSource {
     try {
       await blob.write(chunk * blob.chunkSizeBytes, [bytes]);
       const isNew = blob.stateOf(chunk) !== ChunkState.Verified;
-      await blob.claim(chunk, hash);
+      this.#record(fetch, blob.claim(chunk, hash));
       if (isNew) this.#observe('cacheWrite', fetch, chunk, bytes.length, startedMs);
     } catch (error) {
       this.#observe('cacheWrite', fetch, chunk, FAILED_SIZE, startedMs);
@@ -358,6 +358,15 @@ export class SwarmDriver implements ChunkSource {
     this.#counters.peerChunks += 1;
     if (!fetch.signal.aborted) fetch.chunkStored(chunk, 'peer');
     return true;
+  }
+
+  /** Nobody waits for the record but the end of the fetch: the chunk counts already, and the next one can be asked for. */
+  #record(fetch: BlobFetch, recording: Promise<void>): void {
+    const work = this.#work.get(fetch);
+    const recorded = recording
+      .catch((error: unknown) => fetch.fail(error))
+      .finally(() => work?.delete(recorded));
+    work?.add(recorded);
   }
 
   #observe(
