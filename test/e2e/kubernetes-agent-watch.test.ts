@@ -189,12 +189,7 @@ async function startSite() {
     await startKubeApi({ users: [{ name: KUBELET, groups: ['system:nodes'] }] }),
   );
   const { kubectl } = api;
-  await kubectl.run('apply', '-f', RBAC);
-  for (const namespace of ['team', 'other']) {
-    await kubectl.run('create', 'namespace', namespace);
-    // The controller manager would make it, and no pod is admitted without.
-    await kubectl.run('create', 'serviceaccount', 'default', '-n', namespace);
-  }
+  await prepareCluster(api);
   const token = await api.serviceAccountToken('shoal-system', 'shoal-agent');
   const kubeconfig = api.kubeconfigWith(token);
   const kubeletKubeconfig = api.kubeconfigOf(KUBELET);
@@ -257,4 +252,13 @@ async function startSite() {
     },
     [Symbol.asyncDispose]: () => owned.disposeAsync(),
   };
+}
+
+async function prepareCluster({ kubectl }: KubeApi): Promise<void> {
+  await kubectl.run('apply', '-f', RBAC);
+  for (const namespace of ['team', 'other']) {
+    await kubectl.run('create', 'namespace', namespace);
+    // The controller manager would make it, and no pod is admitted without.
+    await kubectl.run('create', 'serviceaccount', 'default', '-n', namespace);
+  }
 }

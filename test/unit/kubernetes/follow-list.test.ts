@@ -53,15 +53,17 @@ test('followList() reads long lists page by page', async () => {
 
 test('followList() says once that the API server cannot be asked, keeps what it had, and says when it goes on', async () => {
   let isDown = false;
+  const open: ServerResponse[] = [];
   await using site = await follow((request, response) => {
     if (isDown) return response.writeHead(503).end('{"token":"planted-secret"}');
     if (!isWatch(request)) return response.end(listOf('1', 'a'));
-    response.flushHeaders();
-    setTimeout(() => response.destroy(), 50);
-    return undefined;
+    open.push(response);
+    return response.flushHeaders();
   });
   await site.until(['list a']);
+  await eventually(() => open.length, Boolean);
   isDown = true;
+  open[0]?.destroy();
   await eventually(site.states, (states) => states.length === 1);
   await site.requests(3);
   assert.is(site.states().length, 1);
