@@ -1,5 +1,6 @@
+import { duplexPair } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { Code, DATA_BYTES_MAX, encodeFrame, FrameType } from 'ttrpc';
+import { CALLS_MAX, Code, DATA_BYTES_MAX, encodeFrame, FrameType, TtrpcClient } from 'ttrpc';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import { errorOf, requestFrame, seen, startPair } from './echo-pair.ts';
@@ -65,6 +66,28 @@ test('a call ends at its time limit on both sides, and the connection lives on',
   assert.is(error.code, Code.DeadlineExceeded);
   while (!seen.context?.signal.aborted) await sleep(1);
   assert.is((await pair.client.call('test.Echo', 'Echo', Buffer.from('x'))).toString(), 'x');
+});
+
+test('a call ends at its time limit also when the server says nothing at all', async () => {
+  const [ours, theirs] = duplexPair();
+  theirs.resume();
+  const client = new TtrpcClient(ours);
+  const error = await errorOf(client.call('test.Echo', 'Echo', Buffer.alloc(0), { timeoutMs: 20 }));
+  assert.equal([error.code, error.message], [Code.DeadlineExceeded, 'no answer within 20 ms']);
+  client.close();
+});
+
+test('no more calls than allowed wait for their answers', async () => {
+  const [ours, theirs] = duplexPair();
+  theirs.resume();
+  const client = new TtrpcClient(ours);
+  const calls = Array.from({ length: CALLS_MAX }, () =>
+    errorOf(client.call('test.Echo', 'Echo', Buffer.alloc(0))),
+  );
+  const refused = await errorOf(client.call('test.Echo', 'Echo', Buffer.alloc(0)));
+  assert.is(refused.code, Code.ResourceExhausted);
+  client.close();
+  for (const call of calls) assert.is((await call).code, Code.Unavailable);
 });
 
 test('a call ends when its signal is aborted, before or during it', async () => {
