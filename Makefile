@@ -78,6 +78,11 @@ bench-unpack: $(stamp) ## Unpacking of local layers against gzip into tar. CASE=
 bench-swarm: $(stamp) ## Nodes in network namespaces pull at once, against the bound and the simulator (root). NODES=16; LINK=100mbit; ORIGIN=200mbit; CONTAINERD=1
 	@$(with_components) -- $(run) hack/bench/swarm.ts
 
+.PHONY: bench-webhook
+bench-webhook: $(stamp) ## Pod creations (dry run) through the webhook and past it, in pairs, on a real API server. RATE=200; SECONDS=30; REPLICAS=2
+	@hack/components/all.sh etcd kubernetes >&2 || :
+	@$(run) hack/bench/webhook.ts
+
 bench-%: hack/bench/%.ts $(stamp)
 	@$(run) $<
 
@@ -90,9 +95,13 @@ nri-install: $(stamp) ## Let containerd start the NRI plugin from its next start
 	@nri/install.sh $(or $(DIRECTORY),/opt/nri/plugins) $(or $(INDEX),40)
 
 .PHONY: sim
-sim: $(stamp) ## The swarm, simulated: the core that the agent runs. SEED=1; NODES=100; SIZE_MB=500; JSON=1
-	@$(run) test/sim/main.ts $(foreach option,seed=$(SEED) nodes=$(NODES) size-mb=$(SIZE_MB),\
-	  $(if $(filter-out %=,$(option)),--$(option))) $(if $(filter 1,$(JSON)),--json)
+sim: $(stamp) ## The swarm, simulated with the agent's own core: table and drawings. SCENARIO='NAME...'; SEEDS=10; SEED=N; NODES=N; SIZE_MB=N; FULL=1; JSON=1
+	@$(run) test/sim/main.ts $(foreach option,seeds=$(SEEDS) seed=$(SEED) nodes=$(NODES) size-mb=$(SIZE_MB),\
+	  $(if $(filter-out %=,$(option)),--$(option))) $(if $(SCENARIO),--scenario='$(SCENARIO)') $(if $(filter 1,$(FULL)),--full) $(if $(filter 1,$(JSON)),--json) --svg=.cache/sim
+
+.PHONY: sim-swarm
+sim-swarm: $(stamp) ## Small swarms with faults drawn from seeds, under all checkers. SEEDS=500; SEED=N: the one that failed; JSON=1
+	@$(run) test/sim/sweep.ts $(if $(SEEDS),--seeds=$(SEEDS)) $(if $(SEED),--seed=$(SEED)) $(if $(filter 1,$(JSON)),--json)
 
 .PHONY: clean
 clean: ## Remove node_modules and everything that was brought into .cache

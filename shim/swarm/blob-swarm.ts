@@ -352,7 +352,9 @@ export class BlobSwarm {
 
   /** Finds out when `handleTimeout` is due. */
   plan(): void {
-    this.dueMs = Math.min(this.#newsAtMs, this.#tickAtMs, this.#resumeAtMs, this.directories.dueMs);
+    // Who reads the origin alone has no business with directories, whatever becomes of them.
+    const directoriesDueMs = this.isOriginOnly ? Number.POSITIVE_INFINITY : this.directories.dueMs;
+    this.dueMs = Math.min(this.#newsAtMs, this.#tickAtMs, this.#resumeAtMs, directoriesDueMs);
     this.#context.wakeMs = Math.min(this.#context.wakeMs, this.dueMs);
     if (this.isPulling) this.#context.pulling.add(this);
     else this.#context.pulling.delete(this);

@@ -2,42 +2,63 @@ import { Prng } from '../../shim/swarm/prng.ts';
 import type { Fault, WorldOptions } from './world-options.ts';
 
 const MB = 1_000_000;
+/** Faults happen before this, ms; then all of them end. */
+const HEAL_MS = 25_000;
 
-/** Draws a small swarm and its faults from a seed; every fault but crashes, lies and busy peers heals within 20 s. */
+/** Draws a small swarm, its faults and their end from a seed. */
 export function drawOptions(seed: number): WorldOptions {
   const prng = new Prng(seed);
-  const nodes = 2 + prng.below(9);
-  const faults = Array.from({ length: prng.below(4) }, () => drawFault(prng, nodes));
-  // A liar is left alone by everybody: it must be able to read for itself.
-  const hasLiar = faults.some((fault) => fault.kind === 'lie' && fault.node === 1);
+  const nodes = 2 + prng.below(11);
+  const blobs = 1 + prng.below(4);
   const link = [20, 125, 1000][prng.below(3)] as number;
+  const zoneCount = 1 + prng.below(3);
+  const faults = Array.from({ length: prng.below(5) }, () => drawFault(prng, nodes));
   return {
     nodes,
     seed,
-    blobSizesBytes: Array.from({ length: 1 + prng.below(4) }, () => 1 + prng.below(60 * MB)),
+    blobSizesBytes: Array.from({ length: blobs }, () => 1 + prng.below(60 * MB)),
     upBytesPerSecond: link * MB,
     downBytesPerSecond: link * MB,
     originBytesPerSecond: (5 + prng.below(100)) * MB,
     latencyMs: [0.2, 1, 30][prng.below(3)] as number,
     originLatencyMs: 5 + prng.below(100),
     startSpreadMs: 1 + prng.below(5000),
-    mayNotReadOrigin: prng.chance(1, 4) && !hasLiar ? [1] : [],
-    faults,
+    ...(prng.chance(1, 5) && { originRequestsPerSecond: 2 + prng.below(20) }),
+    ...(zoneCount > 1 && {
+      zones: { count: zoneCount, linkBytesPerSecond: (5 + prng.below(20)) * MB },
+    }),
+    ...(prng.chance(1, 4) && { mayNotReadOrigin: [1] }),
+    // Node 0 wants everything and may read it, so that each blob is wanted by somebody who can get it.
+    ...(prng.chance(1, 4) && nodes > 2 && { withoutRight: [2] }),
+    unwanted: new Map(
+      Array.from({ length: nodes - 1 }, (_, index) => [index + 1, drawUnwanted(prng, blobs)] as const),
+    ),
+    faults: [...faults, { kind: 'heal', atMs: HEAL_MS }],
   };
 }
 
+function drawUnwanted(prng: Prng, blobs: number): number[] {
+  return Array.from({ length: blobs }, (_, blob) => blob).filter(() => prng.chance(1, 5));
+}
+
 function drawFault(prng: Prng, nodes: number): Fault {
-  const atMs = prng.below(6000);
-  const untilMs = atMs + prng.below(14_000);
-  // Node 0 is spared by what does not heal, so that somebody can always read the origin and be believed.
-  const node = 1 + prng.below(nodes - 1);
+  const atMs = prng.below(8000);
+  const untilMs = atMs + prng.below(HEAL_MS - 9000);
+  const node = prng.below(nodes);
+  const percent = 1 + prng.below(30);
+  const answer = ([429, 503, 'outage'] as const)[prng.below(3)] as 429 | 503 | 'outage';
   const faults: Fault[] = [
     { kind: 'crash', atMs, node },
-    { kind: 'freeze', atMs, untilMs, node: node - 1 },
-    { kind: 'lie', atMs, node },
+    { kind: 'freeze', atMs, untilMs, node },
+    { kind: 'lie', atMs, node, publishes: prng.chance(1, 2) },
     { kind: 'busy', atMs, node },
+    { kind: 'slowLink', atMs, untilMs, node, share: 0.1 },
+    { kind: 'slowDisk', atMs, untilMs, node, bytesPerSecond: 2 * MB },
     { kind: 'partition', atMs, untilMs, node },
-    { kind: 'originDown', atMs, untilMs, retryAfterMs: prng.below(3000) },
+    { kind: 'loss', atMs, untilMs, percent },
+    { kind: 'originDown', atMs, untilMs, retryAfterMs: prng.below(3000), answer },
+    { kind: 'clockSkew', atMs, node, jumpMs: prng.below(60_000), percent: prng.below(20) - 10 },
+    { kind: 'views', atMs, untilMs, percent: 100 - percent },
   ];
   return faults[prng.below(faults.length)] as Fault;
 }

@@ -5,6 +5,7 @@ import type { FairLink } from './fair-link.ts';
 import type { SimBlob } from './sim-blob.ts';
 import type { SimClock } from './sim-clock.ts';
 import type { SimMachine } from './sim-machine.ts';
+import type { Proof } from './sim-rights.ts';
 import type { Fault } from './world-options.ts';
 
 export type SimEvent =
@@ -16,6 +17,13 @@ export type SimEvent =
       readonly to: number;
       readonly link: Connection;
       readonly message: PeerMessage;
+    }
+  | {
+      readonly kind: 'proof';
+      readonly from: number;
+      readonly to: number;
+      readonly link: Connection;
+      readonly proof: Proof;
     }
   | { readonly kind: 'dialled'; readonly from: number; readonly to: number }
   | { readonly kind: 'closed'; readonly node: number; readonly peer: number; readonly reason: string }

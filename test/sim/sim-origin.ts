@@ -14,6 +14,7 @@ type Down = Extract<Fault, { kind: 'originDown' }>;
 const OUTAGE_TIMEOUT_MS = 5_000;
 /** What a registry that refuses for too many requests says, ms. */
 const RATE_RETRY_AFTER_MS = 1_000;
+const FORBIDDEN: OriginFailure = { code: 'FORBIDDEN' };
 const CODES = { 429: 'RATE_LIMITED', 503: 'UNAVAILABLE', outage: 'TIMEOUT' } as const;
 
 /** The origin: one link that all reads share fairly, a limit of requests a second, and times at which it refuses. */
@@ -57,7 +58,7 @@ export class SimOrigin {
     counts.originRequests++;
     for (const observer of observers) observer.onOriginRequest?.(node, this.#host.blobOf(key), run, nowMs);
     this.#reads.add(read);
-    const failure = this.#failureNow();
+    const failure = this.#host.rights.mayRead(node) ? this.#failureNow() : FORBIDDEN;
     if (failure === undefined)
       this.#host.push(nowMs + this.#options.originLatencyMs, { kind: 'originStart', read });
     else {
@@ -124,7 +125,7 @@ export class SimOrigin {
     const node = this.#readerOf(read);
     this.#reads.delete(read);
     if (node === undefined) return;
-    const outcome = { ok: false, fatal: false, ...failure } as const;
+    const outcome = { ok: false, fatal: failure === FORBIDDEN, ...failure } as const;
     node.core.handleOriginEnd(read.key, read.run, outcome, this.#host.localMs(node));
     this.#host.drain(node);
   }

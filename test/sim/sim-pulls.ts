@@ -30,6 +30,7 @@ export class SimPulls {
 
   /** The node's pull is waited for from now on. */
   expect(node: SimNode): void {
+    if (!this.#host.rights.mayRead(node)) return;
     if (this.#blobs.some((blob) => this.wants(node.index, blob))) this.#pending.add(node);
   }
 
@@ -45,6 +46,7 @@ export class SimPulls {
       else if (this.wants(node.index, blob)) {
         node.stored.set(blob, emptyStore(blob));
         node.openBlobs.add(blob);
+        this.#host.rights.learn(node, blob.key, this.#host.localMs(node));
         const { key, sizeBytes } = blob;
         node.core.join({ key, sizeBytes, held: undefined, hashes: [] }, this.#host.localMs(node));
       }
@@ -90,6 +92,7 @@ export class SimPulls {
   }
 
   #seed(node: SimNode, blob: SimBlob): void {
+    this.#host.rights.learn(node, blob.key, this.#host.localMs(node));
     const stored = emptyStore(blob);
     stored.bytes.fill(TRUE_BYTES);
     stored.held = blob.chunkCount;

@@ -3,6 +3,7 @@ import type { Prng } from '../../shim/swarm/prng.ts';
 import type { Observer } from './observer.ts';
 import type { SimBlob } from './sim-blob.ts';
 import type { Flow, SimEvent, SimNode } from './sim-node.ts';
+import type { SimRights } from './sim-rights.ts';
 
 export interface WorldCounts {
   originBytes: number;
@@ -26,6 +27,7 @@ export interface WorldHost {
   readonly observers: readonly Observer[];
   /** Draws of the model itself; nodes have their own. */
   readonly prng: Prng;
+  readonly rights: SimRights;
   blobOf(key: BlobKey): SimBlob;
   push(atMs: number, event: SimEvent): void;
   /** The node's own time. */

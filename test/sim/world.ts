@@ -13,6 +13,7 @@ import { SimNetwork } from './sim-network.ts';
 import { type Connection, type Flow, peerIndex, peerName, type SimEvent, type SimNode } from './sim-node.ts';
 import { SimOrigin } from './sim-origin.ts';
 import { SimPulls } from './sim-pulls.ts';
+import { SimRights } from './sim-rights.ts';
 import { type FaultWorld, WorldFaults } from './world-faults.ts';
 import type { WorldCounts } from './world-host.ts';
 import type { WorldOptions } from './world-options.ts';
@@ -42,6 +43,7 @@ export class World implements FaultWorld {
   readonly prng: Prng;
   readonly network: SimNetwork;
   readonly origin: SimOrigin;
+  readonly rights: SimRights;
   nowMs = 0;
   traceHash = 0x811c9dc5;
   readonly #heap = new EventHeap<SimEvent>();
@@ -60,6 +62,7 @@ export class World implements FaultWorld {
   constructor(options: WorldOptions, observers: readonly Observer[] = []) {
     this.options = options;
     this.observers = observers;
+    this.rights = new SimRights(options);
     this.network = new SimNetwork(this, options);
     this.origin = new SimOrigin(this, this.network, options);
     this.network.onOriginPassed = (flow) => this.origin.handlePassed(flow);
@@ -145,6 +148,7 @@ export class World implements FaultWorld {
   restart(node: SimNode): void {
     node.core = this.#makeCore(node.index);
     node.life++;
+    this.rights.forget(node);
     node.isAlive = true;
     node.isLiar = false;
     node.publishesLies = false;
@@ -162,6 +166,7 @@ export class World implements FaultWorld {
 
   close(node: SimNode, peer: number, reason: string): void {
     node.connections.delete(peer);
+    this.rights.handleDisconnected(node, peer);
     this.network.cut(node, this.nodes[peer] as SimNode);
     if (!node.isAlive) return;
     node.core.handleDisconnected(peerName(peer), reason, this.localMs(node));
@@ -276,6 +281,9 @@ export class World implements FaultWorld {
       case 'unpacked':
         this.#unpacked(event);
         return;
+      case 'proof':
+        this.#prove(event);
+        return;
       case 'start':
         this.#start(this.nodes[event.node] as SimNode);
         return;
@@ -340,9 +348,20 @@ export class World implements FaultWorld {
       this.#send(node, event.from, { kind: 'busy', requestId: message.requestId, retryAfterMs: 50 });
       return;
     }
+    const refusal = this.rights.refusal(node, event.from, message, this.localMs(node));
+    if (refusal !== undefined) {
+      this.#send(node, event.from, refusal);
+      return;
+    }
     if (message.kind === 'busy') this.counts.busy++;
     node.core.handleMessage(peerName(event.from), message, this.localMs(node));
     this.drain(node);
+  }
+
+  #prove({ from, to, link, proof }: Extract<SimEvent, { kind: 'proof' }>): void {
+    const node = this.nodes[to] as SimNode;
+    if (!node.isAlive || node.connections.get(from)?.number !== link.number) return;
+    this.rights.handleProof(node, proof, this.localMs(node));
   }
 
   #connect(from: number, to: number): void {
@@ -413,6 +432,9 @@ export class World implements FaultWorld {
     if (link === undefined || this.#faults.isCut(node.index, to)) return;
     if (this.#idle.size > 0 && (this.#idle.has(to) || this.#idle.has(node.index)))
       this.counts.idleBytes += encodeMessage(message).length;
+    const proof = this.rights.proofFor(node, to, message, this.localMs(node));
+    if (proof !== undefined)
+      this.push(this.arrivalMs(link), { kind: 'proof', from: node.index, to, link, proof });
     this.push(this.arrivalMs(link), { kind: 'message', from: node.index, to, link, message });
   }
 
