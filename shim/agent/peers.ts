@@ -6,6 +6,7 @@ import { peerIdOf } from '../peer/peer-address.ts';
 import { type PeerTransport, plainTransport } from '../peer/peer-transport.ts';
 import { openTlsTransport } from '../peer/tls-transport.ts';
 import type { PeerOptions } from '../peer/transfer-engine.ts';
+import { endpointSliceMembers } from './endpoint-slice-members.ts';
 import { defaultRouteAddress } from './node-address.ts';
 
 const LOOPBACK = '127.0.0.1';
@@ -30,7 +31,7 @@ export async function peersOf(
     listen: listenOf(config, self, transport),
     transport,
     mayReadOrigin: config.DeployConfig.mode === 'root',
-    members: membersOf(config),
+    members: membersOf(config, log),
     onNote: ({ event, peer, detail }) => log.debug({ peer, detail }, event),
   };
 }
@@ -63,9 +64,14 @@ function listenOf(config: Config, self: string, transport: PeerTransport): PeerO
   return { ...place, insecure, host: isOpen ? place.host : LOOPBACK };
 }
 
-function membersOf(config: Config): MembershipSource {
-  const { dns } = config.peers;
+function membersOf(config: Config, log: Logger): MembershipSource {
+  const { dns, endpointSlices } = config.peers;
+  const { p2pPort } = config.p2p.v2;
+  if (endpointSlices !== '') {
+    const { kubeconfig } = config.kubernetes;
+    return endpointSliceMembers({ service: endpointSlices, kubeconfig, port: p2pPort, log });
+  }
   if (dns === '') return staticMembers(config.peers.static.map((peer) => ({ peer, zone: '' })));
-  const { host, port } = splitHostPort(dns.includes(':') ? dns : `${dns}:${config.p2p.v2.p2pPort}`);
+  const { host, port } = splitHostPort(dns.includes(':') ? dns : `${dns}:${p2pPort}`);
   return dnsMembers({ name: host, port });
 }

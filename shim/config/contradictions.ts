@@ -5,7 +5,13 @@ import type { Config } from './settings.ts';
 
 /** What settings that are fine one by one say against each other. */
 export function contradictions(config: Config): string[] {
-  return [...halfTls(config), ...plaintextPeers(config), ...samePorts(config), ...sameSockets(config)];
+  return [
+    ...halfTls(config),
+    ...manySources(config),
+    ...plaintextPeers(config),
+    ...samePorts(config),
+    ...sameSockets(config),
+  ];
 }
 
 /** Whether an address (IP, or `localhost`) never leaves the machine. */
@@ -25,8 +31,13 @@ function halfTls({ peers: { tls } }: Config): string[] {
   return missing.map(([name]) => `peers.tls.${name} is not set, all of peers.tls or nothing of it is wanted`);
 }
 
+function manySources({ peers }: Config): string[] {
+  const set = ['static', 'dns', 'endpointSlices'].filter((name) => Reflect.get(peers, name).length > 0);
+  return set.slice(1).map((name) => `peers.${name} is set, only one of it and peers.${set[0]} is wanted`);
+}
+
 function plaintextPeers({ peers, node }: Config): string[] {
-  const hasPeers = peers.static.length > 0 || peers.dns !== '';
+  const hasPeers = peers.static.length > 0 || peers.dns !== '' || peers.endpointSlices !== '';
   const host = peers.listen === '' ? node.address : splitHostPort(peers.listen).host;
   const isExposed = peers.listen !== '' || hasPeers;
   if (peers.insecure || peers.tls.cert !== '' || !isExposed || isLoopback(host)) return [];

@@ -161,6 +161,11 @@ export const namespaceName: Format = {
   test: (name) => /^[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$/.test(name),
 };
 
+export const serviceName: Format = {
+  accepts: 'NAMESPACE/SERVICE',
+  test: (name) => /^[a-z0-9][a-z0-9-]{0,62}\/[a-z0-9][a-z0-9-]{0,62}$/.test(name),
+};
+
 export const labelPrefix: Format = {
   accepts: 'a DNS subdomain, the prefix of a label key',
   test: (prefix) => prefix.length <= 253 && /^[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?$/.test(prefix),

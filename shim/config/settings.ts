@@ -21,6 +21,7 @@ import {
   orEmpty,
   p2pHostRule,
   registryPattern,
+  serviceName,
   socketPath,
   text,
 } from './setting.ts';
@@ -144,7 +145,12 @@ export const settings = {
     dns: text({
       default: '',
       format: orEmpty(dnsName),
-      help: 'Name whose addresses are the peers, such as that of a headless service. Without a port, p2p.v2.p2pPort is taken.',
+      help: 'Name whose addresses are the peers, such as that of a headless service. Without a port, p2p.v2.p2pPort is taken. A name that begins with _ has SRV records.',
+    }),
+    endpointSlices: text({
+      default: '',
+      format: orEmpty(serviceName),
+      help: 'Service whose endpoints are the peers, watched at the API server (with kubernetes.kubeconfig). Up to 200 nodes; above, set peers.dns.',
     }),
     listen: text({
       default: '',

@@ -20,11 +20,14 @@ test('dnsMembers() makes a peer of each address, asks again, and keeps what it k
     port: 65002,
     intervalMs: 1,
     random: () => 0.5,
-    resolve: async (name) => {
-      assert.is(name, 'peers.test');
-      const answer = answers[asked++];
-      if (answer instanceof Error) throw answer;
-      return answer ?? [];
+    resolver: {
+      services: () => Promise.reject(new Error('no SRV records were wanted')),
+      addresses: async (name) => {
+        assert.is(name, 'peers.test');
+        const answer = answers[asked++];
+        if (answer instanceof Error) throw answer;
+        return answer ?? [];
+      },
     },
   });
   // The timers of the source do not keep a process alive.
@@ -37,6 +40,28 @@ test('dnsMembers() makes a peer of each address, asks again, and keeps what it k
   source.close();
   clearInterval(alive);
   assert.equal(seen, [['10.0.0.1:65002', '[fd00::2]:65002'], ['10.0.0.3:65002']]);
+});
+
+test('dnsMembers() makes a peer of each address behind each SRV record, with its port and names', async () => {
+  const name = '_peer._tcp.peers.test';
+  const source = dnsMembers({
+    name,
+    port: 1,
+    resolver: {
+      services: async () =>
+        ['a', 'gone', 'b'].map((host, index) => ({ name: `${host}.test`, port: 7000 + index })),
+      addresses: async (host) => {
+        if (host === 'gone.test') throw new Error('NXDOMAIN');
+        return host === 'a.test' ? ['10.0.0.1'] : ['fd00::2'];
+      },
+    },
+  });
+  const members = await new Promise<readonly Member[]>((resolve) => source.start(resolve));
+  source.close();
+  assert.equal(members, [
+    { peer: '10.0.0.1:7000', zone: '', names: ['a.test', name] },
+    { peer: '[fd00::2]:7002', zone: '', names: ['b.test', name] },
+  ]);
 });
 
 test('peer names are split and joined again', () => {
