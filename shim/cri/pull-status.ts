@@ -14,7 +14,7 @@ export function pullStatus(error: ShoalError, image: string): GrpcStatus {
     case ErrorCode.Cancelled:
       return { code: GrpcCode.Cancelled, message: `${what}: context canceled` };
     case ErrorCode.NotFound:
-      return { code: GrpcCode.NotFound, message: `${resolve}: ${name}: not found` };
+      return { code: GrpcCode.NotFound, message: `${what}: ${notFound(error, name)}` };
     case ErrorCode.InvalidReference:
       return unknown(`failed to parse image reference "${image}": ${error.message}`);
     case ErrorCode.Unauthorized:
@@ -31,6 +31,13 @@ export function pullStatus(error: ShoalError, image: string): GrpcStatus {
     default:
       return unknown(`${what}: ${error.message}`);
   }
+}
+
+/** The image itself is missing, or content that it is made of. */
+function notFound({ facts }: ShoalError, name: string): string {
+  if (facts.content === undefined) return `failed to resolve image: ${name}: not found`;
+  const fetch = `could not fetch content descriptor ${facts.content} from remote`;
+  return `failed to copy: httpReadSeeker: failed open: ${fetch}: not found`;
 }
 
 const DENIED = 'pull access denied, repository does not exist or may require authorization';

@@ -6,6 +6,7 @@ import type { Gate } from '../base/gate.ts';
 import type { Transfer } from '../peer/transfer.ts';
 import type { LayerPlan, LayerSession, ReadyLayer } from '../store/image-store.ts';
 import type { UnpackJob, UnpackPool, UnpackResult } from '../unpack/unpack-pool.ts';
+import { nameMissing } from './missing-content.ts';
 import type { PullProgress } from './progress.ts';
 
 /** What the layers of one pull have in common. */
@@ -66,7 +67,7 @@ export async function importLayer(
   } catch (error) {
     // At once, not at the end of the pull: other layers may be waiting for the place.
     if (!(error instanceof MergeSpoilt)) transfer.release();
-    throw error;
+    throw nameMissing(error, layer.descriptor);
   }
   context.keep(transfer);
 }

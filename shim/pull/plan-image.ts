@@ -1,5 +1,5 @@
 import { assert } from '../base/assert.ts';
-import type { Platform, RawDocument } from '../base/descriptor.ts';
+import type { Descriptor, Platform, RawDocument } from '../base/descriptor.ts';
 import { chainIdsOf } from '../base/digest.ts';
 import {
   chooseManifest,
@@ -12,6 +12,7 @@ import {
 import type { Origin } from '../registry/origin.ts';
 import { canonicalNames, type Reference } from '../registry/reference.ts';
 import type { ImagePlan, LayerPlan } from '../store/image-store.ts';
+import { nameMissing } from './missing-content.ts';
 
 export interface PlanRequest {
   readonly reference: Reference;
@@ -34,10 +35,10 @@ export async function planImage(
   const index = parsed.kind === 'index' ? target : undefined;
   const manifest =
     parsed.kind === 'index'
-      ? await origin.document('manifest', chooseManifest(parsed, platform), signal)
+      ? await fetchDocument(origin, 'manifest', chooseManifest(parsed, platform), signal)
       : target;
   const image = parsed.kind === 'index' ? parseManifest(manifest) : parsed;
-  const config = await origin.document('config', image.config, signal);
+  const config = await fetchDocument(origin, 'config', image.config, signal);
   return {
     names: canonicalNames(reference, target.descriptor.digest),
     target: target.descriptor,
@@ -49,6 +50,19 @@ export async function planImage(
     layers: layersOf(image, config),
     runtimeHandler: request.runtimeHandler,
   };
+}
+
+async function fetchDocument(
+  origin: Origin,
+  kind: 'manifest' | 'config',
+  descriptor: Descriptor,
+  signal: AbortSignal,
+): Promise<RawDocument> {
+  try {
+    return await origin.document(kind, descriptor, signal);
+  } catch (error) {
+    throw nameMissing(error, descriptor);
+  }
 }
 
 function layersOf(image: ImageManifest, config: RawDocument): LayerPlan[] {

@@ -129,6 +129,23 @@ if (canRun(containerdSkipReason(testedVersion, 'crictl-go'))) {
   for (const [name, each] of Object.entries(CASES))
     test(`a pull from a registry that ${name}: ${endOf(each)}, nothing left`, () => check(name, each));
 
+  for (const [what, ruleFor] of Object.entries({
+    manifest: () => ({ class: 'manifest' as const }),
+    layer: (image: BuiltImage) => ({ class: 'blob' as const, path: image.layers[0]?.digest ?? '' }),
+    config: (image: BuiltImage) => ({ class: 'blob' as const, path: image.config.digest }),
+  }))
+    test(`a pull from a registry that lacks the ${what}: containerd's error, word for word`, async () => {
+      using image = await imageOf(`lacks the ${what}`);
+      const { reference } = await origin.push(image, `lacks-${what}`);
+      const faults = [{ ...ruleFor(image), fault: status(404) }];
+      const failed = await pullUnder(faults, node.cri, reference, undefined);
+      const own = await pullUnder(faults, { endpoint: node.containerd.socket }, reference, undefined);
+      assert.is((failed as CriCallError).message, (own as CriCallError).message);
+      assert.is((failed as CriCallError).code, 'NotFound');
+      assert.not.match(logOf(reference), /"verdict":"handOver"/);
+      await assertNothingLeft(node);
+    });
+
   test('a pull from a registry that cannot be reached: the error of containerd, nothing left', async () => {
     const reference = `127.0.0.1:${await freePort()}/team/app:v1`;
     const failure = await failureOf(pull(node.cri, reference));
