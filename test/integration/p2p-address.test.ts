@@ -1,4 +1,4 @@
-// time limit: 180 s
+// time limit: 300 s
 import { spawnSync } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
 import { test } from 'uvu';
