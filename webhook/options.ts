@@ -65,10 +65,7 @@ const NAMESPACES_MAX = 1_000;
  *
  * @param environment `POD_NAMESPACE` and `POD_NAME`, from the downward API.
  */
-export function readOptions(
-  args: readonly string[],
-  environment: Readonly<Record<string, string | undefined>>,
-): WebhookOptions {
+export function readOptions(args: readonly string[], environment: Environment): WebhookOptions {
   const command = makeCommand(environment);
   const flags = command.parse(args, { from: 'user' }).opts<Flags>();
   if ((flags.tlsCert === undefined) !== (flags.tlsKey === undefined))
@@ -78,79 +75,57 @@ export function readOptions(
   return toOptions(flags);
 }
 
-function makeCommand(environment: Readonly<Record<string, string | undefined>>): Command {
-  const times = DEFAULT_CERTIFICATE_TIMES;
-  return new Command('shoal-webhook')
-    .description(
-      'Adds annotations and peer-to-peer pull secrets to pods that have opted in, and nothing else.',
-    )
+type Environment = Readonly<Record<string, string | undefined>>;
+
+function makeCommand(environment: Environment): Command {
+  const command = new Command('shoal-webhook')
+    .description('Adds annotations and peer-to-peer pull secrets to opted-in pods, and nothing else.')
     .addOption(addressOption('--listen <HOST:PORT>', 'where the API server asks', '0.0.0.0:8443'))
     .addOption(addressOption('--health-listen <HOST:PORT>', 'probes and metrics', '0.0.0.0:8080'))
-    .option('--tls-cert <FILE>', 'certificate (PEM), read again when it changes; without it one is made')
-    .option('--tls-key <FILE>', 'its key (PEM)')
-    .option(
-      '--authority-days <DAYS>',
-      'life of the authority that is made',
-      readAmount,
-      times.authorityMs / DAY_MS,
-    )
-    .option(
-      '--certificate-days <DAYS>',
-      'life of the certificate that is made',
-      readAmount,
-      times.servingMs / DAY_MS,
-    )
-    .option(
-      '--settle-seconds <SECONDS>',
-      'until every API server knows a new authority',
-      readAmount,
-      times.settleMs / 1000,
-    )
-    .option('--poll-seconds <SECONDS>', 'between two looks at the certificates', readAmount, 15)
-    .option(
-      '--certificate-host <NAME>',
-      'a further name or address that the certificate is for; may be repeated',
-      collect(readName, 10),
-    )
-    .option(
-      '--namespace <NAME>',
-      'copy pull secrets here; may be repeated',
-      collect(readName, NAMESPACES_MAX),
-    )
-    .option('--copy-grace-seconds <SECONDS>', 'how long a copy stays when no pod names it', readAmount, 60)
-    .option(
-      '--own-namespace <NAME>',
-      'where this runs',
-      readName,
-      environment.POD_NAMESPACE ?? 'shoal-system',
-    )
-    .option('--service <NAME>', 'the Service in front of this', readName, 'shoal-webhook')
-    .option('--configuration <NAME>', 'the MutatingWebhookConfiguration', readName, 'shoal-webhook')
-    .option(
-      '--identity <NAME>',
-      'of this replica, among the others',
-      environment.POD_NAME ?? `process-${process.pid}`,
-    )
-    .option('--kubeconfig <FILE>', 'instead of the service account of this pod')
-    .option('--key-prefix <PREFIX>', 'of the keys of labels and annotations', readName, DEFAULT_KEY_PREFIX)
-    .option(
-      '--p2p-host <GLOB=LABEL:PORT>',
-      'registries with a peer-to-peer form, instead of the default; may be repeated',
-      collect(readHostRule, 100),
-    )
-    .option(
-      '--warm-at-once <COUNT>',
-      'images of a pod warmed at a time, where it does not say itself',
-      readWhole(1, 16),
-    )
-    .option(
-      '--throttle-limit-mb <MB>',
-      'throughput of warming a pod, where it does not say itself',
-      readWhole(1, 100_000),
-    )
-    .option('--rewrite-images', 'change image addresses to their peer-to-peer form')
     .option('--drain-seconds <SECONDS>', 'from SIGTERM until no more connections are taken', readAmount, 10)
     .option('--log-level <LEVEL>', 'error, warn, info or debug', readLevel, 'info');
+  addPlace(command, environment);
+  addCertificates(command);
+  addAdmission(command);
+  return command;
+}
+
+function addPlace(command: Command, { POD_NAME, POD_NAMESPACE = 'shoal-system' }: Environment): void {
+  const copyHere = 'copy pull secrets here; may be repeated';
+  command
+    .option('--namespace <NAME>', copyHere, collect(readName, NAMESPACES_MAX))
+    .option('--copy-grace-seconds <SECONDS>', 'how long a copy stays when no pod names it', readAmount, 60)
+    .option('--own-namespace <NAME>', 'where this runs', readName, POD_NAMESPACE)
+    .option('--service <NAME>', 'the Service in front of this', readName, 'shoal-webhook')
+    .option('--configuration <NAME>', 'the MutatingWebhookConfiguration', readName, 'shoal-webhook')
+    .option('--identity <NAME>', 'of this replica, among the others', POD_NAME ?? `process-${process.pid}`)
+    .option('--kubeconfig <FILE>', 'instead of the service account of this pod');
+}
+
+function addCertificates(command: Command): void {
+  const { authorityMs, servingMs, settleMs } = DEFAULT_CERTIFICATE_TIMES;
+  const settle = 'until every API server knows a new authority';
+  const host = 'a further name or address that the certificate is for; may be repeated';
+  command
+    .option('--tls-cert <FILE>', 'certificate (PEM), read again when it changes; without it one is made')
+    .option('--tls-key <FILE>', 'its key (PEM)')
+    .option('--authority-days <DAYS>', 'life of an authority that is made', readAmount, authorityMs / DAY_MS)
+    .option('--certificate-days <DAYS>', 'life of a certificate that is made', readAmount, servingMs / DAY_MS)
+    .option('--settle-seconds <SECONDS>', settle, readAmount, settleMs / 1000)
+    .option('--poll-seconds <SECONDS>', 'between two looks at the certificates', readAmount, 15)
+    .option('--certificate-host <NAME>', host, collect(readName, 10));
+}
+
+function addAdmission(command: Command): void {
+  const hosts = 'registries with a peer-to-peer form, instead of the default; may be repeated';
+  const warmAtOnce = 'images of a pod warmed at a time, where it does not say itself';
+  const throttle = 'throughput of warming a pod, where it does not say itself';
+  command
+    .option('--key-prefix <PREFIX>', 'of the keys of labels and annotations', readName, DEFAULT_KEY_PREFIX)
+    .option('--p2p-host <GLOB=LABEL:PORT>', hosts, collect(readHostRule, 100))
+    .option('--warm-at-once <COUNT>', warmAtOnce, readWhole(1, 16))
+    .option('--throttle-limit-mb <MB>', throttle, readWhole(1, 100_000))
+    .option('--rewrite-images', 'change image addresses to their peer-to-peer form');
 }
 
 function toOptions(flags: Flags): WebhookOptions {

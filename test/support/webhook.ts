@@ -109,11 +109,6 @@ export async function startReplica(
   };
 }
 
-/** Takes a replica out of the Service, as the endpoint controller does when it is not ready any more. */
-export async function removeEndpoint(api: KubeApi, name: string): Promise<void> {
-  await api.kubectl.run('delete', 'endpointslice', name, '-n', OWN_NAMESPACE, '--ignore-not-found');
-}
-
 /** A pod that no node will ever run. */
 export function podManifest(
   namespace: string,
