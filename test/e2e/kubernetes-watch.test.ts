@@ -130,9 +130,14 @@ if (canRun(kubeApiSkipReason())) {
     );
   });
 
-  test('the agent’s own account may read no secret', async () => {
+  test('the agent’s own account may read endpoint slices of its namespace, and no secret', async () => {
     const client = new ApiClient(await accessFrom(kubeconfig, {})());
     try {
+      const slices = (namespace: string) => ({
+        path: `/apis/discovery.k8s.io/v1/namespaces/${namespace}/endpointslices`,
+      });
+      await client.get(slices('shoal-system'), never);
+      await failureOf(client.get(slices('team'), never));
       for (const path of [
         '/api/v1/secrets',
         '/api/v1/namespaces/team/secrets',
