@@ -42,7 +42,7 @@ export const settings = {
     mode: choice({
       among: ['root', 'agent'],
       default: 'root',
-      help: 'A root may fetch from the registry. An agent may not, once it knows of a root; then it has its bytes from peers alone.',
+      help: 'A root may fetch from the registry. An agent may not, once it has met a root among its peers or heard of one; then it has its bytes from peers alone.',
     }),
     logDir: text({
       default: '/dadi-p2p/log',

@@ -1,5 +1,6 @@
 import { CHUNK_SIZE_BYTES } from '../swarm/limits.ts';
 import { ByteReader, ByteWriter, protocolError } from './byte-codec.ts';
+import { NodeRole } from './root-watch.ts';
 
 /** Byte 4 of a frame. Numbers are the wire format of version 1; README.md has the table. */
 export const FrameType = {
@@ -49,13 +50,14 @@ export interface Hello {
   readonly nodeName: string;
   /** Chosen by the sender for this connection: proofs that it is given are only good on it. */
   readonly nonce: Uint8Array;
+  readonly role: NodeRole;
 }
 
 export function encodeHello(hello: Hello): Buffer {
   const writer = new ByteWriter();
   writer.u32(0).u8(FrameType.hello).raw(Buffer.from(MAGIC)).u8(hello.versionMin).u8(hello.versionMax);
   writer.string(hello.self).string(hello.zone).string(hello.nodeName);
-  writer.u16(hello.nonce.length).raw(hello.nonce);
+  writer.u16(hello.nonce.length).raw(hello.nonce).u8(hello.role);
   writer.patchU32(0, writer.length - FRAME_HEAD_BYTES);
   return writer.finish();
 }
@@ -72,11 +74,16 @@ export function parseHello(payload: Buffer): Hello {
     zone: reader.string(),
     nodeName: reader.string(),
     nonce: reader.raw(reader.u16()),
+    role: roleOf(reader.u8()),
   };
   if (hello.nonce.length !== NONCE_BYTES)
     throw protocolError(`a nonce of ${hello.nonce.length} bytes, ${NONCE_BYTES} wanted`);
   // What a later version adds at the end is not ours to understand.
   return hello;
+}
+
+function roleOf(value: number): NodeRole {
+  return Object.values(NodeRole).find((role) => role === value) ?? NodeRole.Agent;
 }
 
 /** The highest version that both sides speak. @throws PeerProtocol */

@@ -13,6 +13,7 @@ import { type ConnectionEvents, type OwnHello, PeerConnection, unavailable } fro
 import type { PeerTransport } from './peer-transport.ts';
 import type { Session } from './read-right.ts';
 import type { RightMessage } from './right-messages.ts';
+import { NodeRole } from './root-watch.ts';
 import type { TransferCounters } from './transfer-counters.ts';
 
 /** Peers that are members no longer are looked for this often. */
@@ -20,7 +21,7 @@ const STRANGER_CHECK_MS = 10_000;
 
 /** What came in over all links, one peer at a time. */
 export interface LinkEvents {
-  onConnected(peer: PeerId, zone: string): void;
+  onConnected(peer: PeerId, zone: string, role: NodeRole): void;
   onDisconnected(peer: PeerId, reason: ShoalError): void;
   onMessage(peer: PeerId, message: PeerMessage): void;
   /** `session` is the connection that it came over, with the peer as the asker. */
@@ -32,6 +33,7 @@ export interface PeerLinksOptions {
   readonly self: PeerId;
   readonly zone: string;
   readonly nodeName: string;
+  readonly role: () => NodeRole;
   /** Listening already, see `listenForPeers`; closed together with the links. */
   readonly server: Server;
   /** A peer must connect from the address that its name has. */
@@ -61,7 +63,7 @@ export class PeerLinks {
   /** Dials that have not been answered with a hello. */
   readonly #dials = new Map<PeerId, PeerConnection>();
   readonly #connections = new Set<PeerConnection>();
-  readonly #own: OwnHello;
+  readonly #own: Omit<OwnHello, 'role'>;
   readonly #members = new KnownMembers();
   readonly #strangerTimer: NodeJS.Timeout;
   #closing = false;
@@ -164,7 +166,8 @@ export class PeerLinks {
 
   #connectionOptions(events: ConnectionEvents) {
     const { transport, pool, dialTimeoutMs } = this.#options;
-    return { transport, own: this.#own, events, pool, helloTimeoutMs: dialTimeoutMs };
+    const own = { ...this.#own, role: this.#options.role() };
+    return { transport, own, events, pool, helloTimeoutMs: dialTimeoutMs };
   }
 
   #accept(socket: Socket): void {
@@ -263,7 +266,8 @@ export class PeerLinks {
     this.#links.set(peer, link);
     // A peer that restarted connects again before its old connection is known to be dead.
     before?.close(unavailable('it connected again'));
-    if (known === undefined) this.#options.events.onConnected(peer, connection.hello?.zone ?? '');
+    const { zone = '', role = NodeRole.Agent } = connection.hello ?? {};
+    if (known === undefined) this.#options.events.onConnected(peer, zone, role);
   }
 
   /** The end of one connection ends the link: what was under way on it is lost, and the core must know. */

@@ -1,3 +1,4 @@
+import { randomInt } from 'node:crypto';
 import { unreachable } from '../base/assert.ts';
 import { type BlobKey, blobKeyId } from '../base/blob-key.ts';
 import { ErrorCode, type ShoalError } from '../base/errors.ts';
@@ -22,6 +23,7 @@ import type { RateGate } from './rate-gate.ts';
 import type { ReadRight } from './read-right.ts';
 import { RightExchange } from './right-exchange.ts';
 import type { RightsFile } from './rights-file.ts';
+import { RootWatch } from './root-watch.ts';
 import type { TransferCounters } from './transfer-counters.ts';
 import { elapsedUs, FAILED_SIZE, type TransferObserver } from './transfer-observer.ts';
 
@@ -29,6 +31,8 @@ import { elapsedUs, FAILED_SIZE, type TransferObserver } from './transfer-observ
 const ACTIONS_PER_TURN = 256;
 /** Chunk buffers (64 MiB): chunks that arrive, are being written, or are being sent. */
 const CHUNK_BUFFERS_MAX = 32;
+/** Members that an agent asks whether there are roots. Those that it talks to for blobs say so as well. */
+const ROOTS_ASKED = 4;
 /** Shortest sleep: timers are not exact below it, and the core must not spin. */
 const SLEEP_MIN_MS = 1;
 
@@ -41,7 +45,9 @@ export interface SwarmDriverOptions {
   readonly counters: TransferCounters;
   readonly observer: TransferObserver | undefined;
   readonly rightsFile: RightsFile | undefined;
-  readonly links: Omit<PeerLinksOptions, 'events' | 'pool' | 'counters'>;
+  readonly links: Omit<PeerLinksOptions, 'events' | 'pool' | 'counters' | 'role'>;
+  /** False for a node that leaves the origin to roots as long as there are any. */
+  readonly isRoot: boolean;
   /** For logs: what the core remarked. */
   readonly onNote: (note: Extract<Action, { kind: 'note' }>) => void;
 }
@@ -63,25 +69,34 @@ export class SwarmDriver implements ChunkSource {
   /** Blobs whose next fetch continues in the core what the distrusted one left. */
   readonly #distrusted = new Set<string>();
   readonly #stopWatchingCache: () => void;
+  readonly #roots: RootWatch;
+  #rootsTimer: NodeJS.Timeout | undefined;
+  #mayReadOrigin = true;
   #timer: NodeJS.Timeout | undefined;
   #draining = false;
   #closed = false;
 
   constructor(options: SwarmDriverOptions) {
     this.#options = options;
+    this.#roots = new RootWatch(options.isRoot);
     this.#node = options.node;
     this.#cache = options.cache;
     this.#counters = options.counters;
     this.#pool = new ChunkBufferPool(options.cache.chunkSizeBytes, CHUNK_BUFFERS_MAX);
     this.#links = new PeerLinks({
       ...options.links,
+      role: () => this.#roots.role(performance.now()),
       pool: this.#pool,
       counters: options.counters,
       events: {
-        onConnected: (peer, zone) =>
-          this.#input((nowMs) => this.#node.handleConnected(peer, { zone }, nowMs)),
+        onConnected: (peer, zone, role) => {
+          this.#roots.connected(peer, role, performance.now());
+          this.#watchRoots();
+          this.#input((nowMs) => this.#node.handleConnected(peer, { zone }, nowMs));
+        },
         onDisconnected: (peer, reason) => {
           this.#rights.handleDisconnected(peer);
+          this.#roots.disconnected(peer, performance.now());
           this.#input((nowMs) => this.#node.handleDisconnected(peer, reason.message, nowMs));
         },
         onMessage: (peer, message) => {
@@ -128,6 +143,7 @@ export class SwarmDriver implements ChunkSource {
     this.#options.members.start((members) => {
       this.#links.setMembers(members);
       this.#input((nowMs) => this.#node.handleMembers(members, nowMs));
+      this.#lookForRoots(members.map(({ peer }) => peer).filter((peer) => peer !== this.#options.links.self));
       if (!offered) for (const blob of this.#cache.blobs()) if (blob.frozen) this.confirmed(blob);
       offered = true;
     });
@@ -138,6 +154,7 @@ export class SwarmDriver implements ChunkSource {
     this.#options.members.close();
     this.#stopWatchingCache();
     clearTimeout(this.#timer);
+    clearTimeout(this.#rootsTimer);
     this.#granted.close();
     await this.#rights.close();
     await this.#links.close();
@@ -189,6 +206,28 @@ export class SwarmDriver implements ChunkSource {
 
   distrusted(key: BlobKey): void {
     this.#distrusted.add(blobKeyId(key));
+  }
+
+  /** An agent asks some members, which say what they are and whether they have met a root. */
+  #lookForRoots(others: readonly PeerId[]): void {
+    const nowMs = performance.now();
+    this.#roots.setMembers(others.length, nowMs);
+    if (this.#roots.wantsToAsk(nowMs))
+      for (let count = 0; count < Math.min(ROOTS_ASKED, others.length); count++)
+        this.#links.dial(others[(count + randomInt(others.length)) % others.length] ?? '');
+    this.#watchRoots();
+  }
+
+  #watchRoots(): void {
+    const nowMs = performance.now();
+    const mayRead = this.#roots.mayReadOrigin(nowMs);
+    if (mayRead !== this.#mayReadOrigin) this.#input((atMs) => this.#node.setMayReadOrigin(mayRead, atMs));
+    this.#mayReadOrigin = mayRead;
+    clearTimeout(this.#rootsTimer);
+    const nextMs = this.#roots.nextChangeMs(nowMs);
+    if (nextMs === undefined) return;
+    this.#rootsTimer = setTimeout(() => this.#watchRoots(), nextMs - nowMs);
+    this.#rootsTimer.unref();
   }
 
   #onDropped(key: BlobKey): void {

@@ -191,7 +191,7 @@ class Engine implements RunningTransferEngine, FetchHost {
       self,
       zone,
       seed: peers.seed ?? randomInt(2 ** 32),
-      mayReadOrigin: peers.mayReadOrigin ?? true,
+      mayReadOrigin: true,
       ...(peers.swarmLimits && { limits: peers.swarmLimits }),
     });
     return new SwarmDriver({
@@ -203,6 +203,7 @@ class Engine implements RunningTransferEngine, FetchHost {
       counters: this.counters,
       observer: this.observer,
       rightsFile,
+      isRoot: peers.mayReadOrigin ?? true,
       links: {
         self,
         zone,

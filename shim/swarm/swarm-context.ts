@@ -13,7 +13,7 @@ import { UploadSlots } from './upload-slots.ts';
 export class SwarmContext {
   readonly self: PeerId;
   readonly zone: string;
-  readonly mayReadOrigin: boolean;
+  mayReadOrigin: boolean;
   readonly limits: SwarmLimits;
   readonly prng: Prng;
   readonly bans: BanList;

@@ -86,6 +86,14 @@ export class SwarmNode {
     this.#end(nowMs, undefined);
   }
 
+  /** Whether this node may read the origin from now on, though it is not alone. Reads that are granted go on. */
+  setMayReadOrigin(mayReadOrigin: boolean, nowMs: number): void {
+    this.#begin(nowMs);
+    this.#context.mayReadOrigin = mayReadOrigin;
+    for (const blob of this.#blobs.values()) blob.plan();
+    this.#end(nowMs, undefined);
+  }
+
   /** A connection (dialled or accepted) passed its hello. */
   handleConnected(peer: PeerId, info: { readonly zone: string }, nowMs: number): void {
     this.#begin(nowMs);

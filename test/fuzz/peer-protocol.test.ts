@@ -68,7 +68,7 @@ function randomMessage(random: Random): PeerMessage {
 
 function randomStream(random: Random): Buffer {
   const hello = { versionMin: 1, versionMax: 1, self: '10.0.0.1:65002', zone: 'a', nodeName: 'n' };
-  const frames = [encodeHello({ ...hello, nonce: new Uint8Array(16) })];
+  const frames = [encodeHello({ ...hello, nonce: new Uint8Array(16), role: 1 as const })];
   for (let count = random(6); count > 0; count--) {
     if (random(3) > 0) frames.push(encodeMessage(randomMessage(random)));
     else {

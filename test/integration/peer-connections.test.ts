@@ -8,7 +8,15 @@ import { sampleBlob } from '../support/blob-origin.ts';
 import { type PeerNode, PeerWorld, pull } from '../support/peer-nodes.ts';
 
 const nonce = new Uint8Array(16);
-const stranger = { versionMin: 1, versionMax: 1, self: '127.0.0.1:1', zone: '', nodeName: 'stranger', nonce };
+const stranger = {
+  versionMin: 1,
+  versionMax: 1,
+  self: '127.0.0.1:1',
+  zone: '',
+  nodeName: 'stranger',
+  nonce,
+  role: 1 as const,
+};
 
 /** Says `bytes` to the node and waits until it hangs up. */
 async function say(node: PeerNode, bytes: Buffer): Promise<void> {

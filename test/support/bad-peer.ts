@@ -69,7 +69,7 @@ export class BadPeer {
     const reader = new FrameReader(this.#handler(socket));
     socket.on('data', (bytes) => reader.feed(bytes as Buffer));
     const about = { self: this.self, zone: '', nodeName: this.badness };
-    socket.write(encodeHello({ versionMin: 1, versionMax: 1, ...about, nonce: new Uint8Array(16) }));
+    socket.write(encodeHello({ versionMin: 1, versionMax: 1, ...about, nonce: new Uint8Array(16), role: 1 }));
     if (this.badness !== 'mute') this.#send(socket, this.#announce());
   }
 

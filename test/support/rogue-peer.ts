@@ -112,7 +112,15 @@ class Rogue {
   #greet(socket: Socket, onHello: OnHello | undefined): FrameReader {
     const { key, sizeBytes, holder } = this.#order;
     const nonce = randomBytes(16);
-    const own: Hello = { versionMin: 1, versionMax: 1, self: this.#self, zone: '', nodeName: 'rogue', nonce };
+    const own: Hello = {
+      versionMin: 1,
+      versionMax: 1,
+      self: this.#self,
+      zone: '',
+      nodeName: 'rogue',
+      nonce,
+      role: 1,
+    };
     let peer = '';
     socket.on('error', () => undefined);
     socket.on('close', () => this.#victims.delete(socket));

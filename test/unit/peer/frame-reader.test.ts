@@ -22,6 +22,7 @@ const hello: Hello = {
   zone: 'a',
   nodeName: 'node-1',
   nonce: new Uint8Array(16),
+  role: 1,
 };
 
 /** Collects what a reader gives, chunks with odd ids only. */
