@@ -13,7 +13,8 @@ export interface AgentCall {
 }
 
 /**
- * One call over the agent's control socket; resolves with the answer's head when it is 200.
+ * One call over the agent's control socket; resolves with the answer's head when it is 200. From then on the signal has no
+ * say: whoever reads on destroys what it does not want to read to the end.
  * @throws ShoalError `StoreUnavailable` (no agent, or no answer in time), `Unsupported` (refused)
  */
 export async function callAgent(
@@ -21,10 +22,17 @@ export async function callAgent(
   call: AgentCall,
   signal: AbortSignal,
 ): Promise<IncomingMessage> {
-  const silence = new AbortController();
-  const timer = setTimeout(() => silence.abort(), ANSWER_TIMEOUT_MS);
+  const over = new AbortController();
+  const giveUp = (): void => over.abort();
+  let isSilent = false;
+  const timer = setTimeout(() => {
+    isSilent = true;
+    giveUp();
+  }, ANSWER_TIMEOUT_MS);
+  signal.addEventListener('abort', giveUp, { once: true });
   try {
-    const response = await send(socketPath, call, AbortSignal.any([signal, silence.signal]));
+    if (signal.aborted) giveUp();
+    const response = await send(socketPath, call, over.signal);
     if (response.statusCode === 200) return response;
     const found = `${response.statusCode} ${(await readText(response)).trim()}`;
     throw new ShoalError(
@@ -33,7 +41,7 @@ export async function callAgent(
     );
   } catch (error) {
     if (error instanceof ShoalError) throw error;
-    const found = silence.signal.aborted
+    const found = isSilent
       ? `no answer within ${ANSWER_TIMEOUT_MS} ms`
       : (nodeErrorCode(error) ?? 'a broken connection');
     throw new ShoalError(
@@ -43,6 +51,7 @@ export async function callAgent(
     );
   } finally {
     clearTimeout(timer);
+    signal.removeEventListener('abort', giveUp);
   }
 }
 

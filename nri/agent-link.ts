@@ -1,3 +1,4 @@
+import type { IncomingMessage } from 'node:http';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { CONTROL_PATHS, type PodNotice, type PullResult } from '../shim/agent/control-protocol.ts';
 import { ErrorCode, isShoalError } from '../shim/base/errors.ts';
@@ -77,16 +78,24 @@ export class AgentLink {
 
   async #session(signal: AbortSignal): Promise<void> {
     const over = new AbortController();
-    const either = AbortSignal.any([signal, over.signal]);
+    const end = (): void => over.abort();
+    signal.addEventListener('abort', end, { once: true });
     const socketPath = this.#socketPath;
+    const call = { method: 'GET', path: CONTROL_PATHS.podsResults } as const;
+    let results: IncomingMessage | undefined;
     try {
-      const results = await callAgent(socketPath, { method: 'GET', path: CONTROL_PATHS.podsResults }, either);
+      results = await callAgent(socketPath, call, over.signal);
       this.#isConnected = true;
       this.#queue.requestSync();
-      await Promise.race([this.#readResults(results), this.#sendAll(socketPath, either)]);
+      const stopped = new Promise((resolve) =>
+        over.signal.addEventListener('abort', resolve, { once: true }),
+      );
+      await Promise.race([this.#readResults(results), this.#sendAll(socketPath, over.signal), stopped]);
     } finally {
+      signal.removeEventListener('abort', end);
       this.#isConnected = false;
-      over.abort();
+      end();
+      results?.destroy();
       this.#wake();
     }
   }
