@@ -95,6 +95,8 @@ class SecretCopier {
       if (signal.aborted) return;
       this.#complete.add(namespace);
       logger.info({ namespace }, 'pull secrets of this namespace are copied');
+      const { podsLeftOut } = index;
+      if (podsLeftOut > 0) logger.warn({ namespace, podsLeftOut }, 'too many pods: some are not looked at');
       this.#add(namespace, index.sources());
     });
   }

@@ -45,6 +45,8 @@ export const ADMISSION_PATHS: Readonly<Record<AdmissionScope, string>> = {
 const ADMISSION_TIMEOUT_MS = 4_000;
 /** Go closes idle connections after 90 s; closing one first could lose a request that is under way. */
 const KEEP_ALIVE_MS = 120_000;
+/** Whoever has not shaken hands, or sent a head, by then holds a connection that others need. */
+const OPENING_MS = 10_000;
 /** A few API servers, each with a connection for each pod that it is creating. */
 const CONNECTIONS_MAX = 1024;
 const BUFFERED_BYTES_MAX = 64 << 20;
@@ -59,7 +61,8 @@ const FINISH_MS = ADMISSION_TIMEOUT_MS + 500;
  */
 export async function startWebhookServer(options: WebhookServerOptions): Promise<WebhookServer> {
   const state = { draining: false, budget: new BodyBudget(options.bufferedBytesMax ?? BUFFERED_BYTES_MAX) };
-  const server = createServer(contextOf(options.keyPair));
+  const server = createServer({ ...contextOf(options.keyPair), handshakeTimeout: OPENING_MS });
+  server.headersTimeout = OPENING_MS;
   server.keepAliveTimeout = KEEP_ALIVE_MS;
   server.maxConnections = CONNECTIONS_MAX;
   server.on('request', (request: IncomingMessage, response: ServerResponse) => {
