@@ -1,4 +1,4 @@
-// time limit: 240 s
+// time limit: 300 s
 import { join } from 'node:path';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
@@ -135,23 +135,22 @@ if (canRun(containerdSkipReason(testedVersion, 'crictl-go'))) {
   test('warming gives way to the first pull', async () => {
     await using origin = await startOriginSite({ rateBytesPerSecond: RATE });
     await using node = await startNodeSite({ agent: { settings } });
-    const ratios: number[] = [];
+    // Of three rounds together: one alone says little on a busy machine.
+    let [aloneSeconds, besideSeconds] = [0, 0];
     for (const round of [1, 2, 3]) {
       const [alone] = (await pushAll(origin, `alone-${round}`, 1)) as [string];
       const images = await pushAll(origin, `first-${round}`, 3);
-      const aloneSeconds = await pullAll(node, podNotice(`alone-${round}`, []), [alone]);
+      aloneSeconds += await pullAll(node, podNotice(`alone-${round}`, []), [alone]);
       const pod = podNotice(`pod-${round}`, images, { limits: { warmAtOnce: 3 } });
       // The one pulled first is not the one that is warmed first.
       const last = images.at(-1) ?? '';
       await tellOfPods(node.agent).notice(pod);
-      const seconds = await pullAll(node, pod, [last]);
-      ratios.push(seconds / aloneSeconds);
+      besideSeconds += await pullAll(node, pod, [last]);
       await tellOfPods(node.agent).remove(pod.podUid);
     }
-    console.log(
-      `first pull beside warming against alone: ${ratios.map((each) => each.toFixed(2)).join(', ')}`,
-    );
-    assert.ok((ratios.toSorted((a, b) => a - b)[1] ?? 0) < 1.2, `${ratios}`);
+    const ratio = besideSeconds / aloneSeconds;
+    console.log(`first pull beside warming against alone: ${ratio.toFixed(2)}`);
+    assert.ok(ratio < 1.2, `${besideSeconds} s against ${aloneSeconds} s`);
   });
 
   test('a warm-up that was paused goes on where it was, and a stopped agent leaves nothing', async () => {
