@@ -78,6 +78,7 @@ export async function runAgent(config: Config, version: string, stop: AbortSigna
   trim.touch();
   await aborted(stop);
   log.info('agent is stopping');
+  await puller.drain();
 }
 
 /** A store that says so may just be out of room. */

@@ -45,6 +45,8 @@ export interface Puller extends AsyncDisposable {
   readonly warmer: Warmer | undefined;
   cacheTotals(): CacheTotals;
   peers(): { readonly known: number; readonly connected: number };
+  /** Before the end: serves peers what only this node may hold, for 20 s at most. */
+  drain(): Promise<void>;
 }
 
 const BYTES_PER_MB = 1_000_000;
@@ -108,6 +110,7 @@ export async function openPuller(config: Config, options: PullerOptions): Promis
     contentRoot: opened.contentRoot,
     cacheTotals: () => ({ allocatedBytes: cache.capacityBytes, usedBytes: cache.ownBytes }),
     peers: () => ({ known: engine.swarmSnapshot()?.members ?? 0, connected: engine.connections }),
+    drain: () => engine.drain(),
     [Symbol.asyncDispose]: () => closing.disposeAsync(),
   };
 }

@@ -1,4 +1,5 @@
 import { randomInt } from 'node:crypto';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { unreachable } from '../base/assert.ts';
 import { type BlobKey, blobKeyId } from '../base/blob-key.ts';
 import { ErrorCode, type ShoalError } from '../base/errors.ts';
@@ -31,6 +32,11 @@ import { elapsedUs, FAILED_SIZE, type TransferObserver } from './transfer-observ
 const ACTIONS_PER_TURN = 256;
 /** Chunk buffers (64 MiB): chunks that arrive, are being written, or are being sent. */
 const CHUNK_BUFFERS_MAX = 32;
+/** A node that stops goes on serving no longer than this: Kubernetes kills it after 30 s. */
+const DRAIN_MAX_MS = 20_000;
+/** What only this node holds is asked for at once, by everybody who wants it; who has not asked for this long has it. */
+const DRAIN_QUIET_MS = 2_000;
+const DRAIN_LOOK_MS = 100;
 /** Members that an agent asks whether there are roots. Those that it talks to for blobs say so as well. */
 const ROOTS_ASKED = 4;
 /** Shortest sleep: timers are not exact below it, and the core must not spin. */
@@ -72,6 +78,8 @@ export class SwarmDriver implements ChunkSource {
   readonly #roots: RootWatch;
   #rootsTimer: NodeJS.Timeout | undefined;
   #mayReadOrigin = true;
+  #isLeaving = false;
+  #lastAskedMs = Number.NEGATIVE_INFINITY;
   #timer: NodeJS.Timeout | undefined;
   #draining = false;
   #closed = false;
@@ -100,6 +108,7 @@ export class SwarmDriver implements ChunkSource {
           this.#input((nowMs) => this.#node.handleDisconnected(peer, reason.message, nowMs));
         },
         onMessage: (peer, message) => {
+          if (message.kind === 'request') this.#lastAskedMs = performance.now();
           if (!this.#rights.admits(peer, message)) return;
           this.#input((nowMs) => this.#node.handleMessage(peer, message, nowMs));
         },
@@ -147,6 +156,16 @@ export class SwarmDriver implements ChunkSource {
       if (!offered) for (const blob of this.#cache.blobs()) if (blob.frozen) this.confirmed(blob);
       offered = true;
     });
+  }
+
+  async drain(): Promise<void> {
+    this.#isLeaving = true;
+    this.#watchRoots();
+    const endMs = performance.now() + DRAIN_MAX_MS;
+    for (let nowMs = performance.now(); nowMs < endMs; nowMs = performance.now()) {
+      if (this.#closed || nowMs - this.#lastAskedMs > DRAIN_QUIET_MS) return;
+      await sleep(DRAIN_LOOK_MS);
+    }
   }
 
   async close(): Promise<void> {
@@ -220,7 +239,7 @@ export class SwarmDriver implements ChunkSource {
 
   #watchRoots(): void {
     const nowMs = performance.now();
-    const mayRead = this.#roots.mayReadOrigin(nowMs);
+    const mayRead = !this.#isLeaving && this.#roots.mayReadOrigin(nowMs);
     if (mayRead !== this.#mayReadOrigin) this.#input((atMs) => this.#node.setMayReadOrigin(mayRead, atMs));
     this.#mayReadOrigin = mayRead;
     clearTimeout(this.#rootsTimer);

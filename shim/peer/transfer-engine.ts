@@ -67,6 +67,11 @@ export interface RunningTransferEngine extends TransferEngine {
   readonly liveBlobs: number;
   /** Open connections to peers, both directions. */
   readonly connections: number;
+  /**
+   * For a node that is about to stop: takes no more origin leases, and resolves when peers have not asked it for a chunk for
+   * 2 s, at the latest after 20 s. Until then it serves what only it may hold.
+   */
+  drain(): Promise<void>;
 }
 
 /** Starts the engine. Its owner closes it, and after it the cache. @throws ConfigInvalid, ListenFailed */
@@ -168,6 +173,10 @@ class Engine implements RunningTransferEngine, FetchHost {
     );
     if (blob !== undefined) this.#waitFor(id, this.cache.drop(blob));
     return this.#start(old.key, old.sizeBytes, true).join(readOrigin);
+  }
+
+  async drain(): Promise<void> {
+    await this.#driver?.drain();
   }
 
   async close(): Promise<void> {

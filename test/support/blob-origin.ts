@@ -60,6 +60,11 @@ export class BlobOrigin {
     };
   }
 
+  /** Ends all connections, as a registry that is stopped does. */
+  hangUp(): void {
+    this.#server.closeAllConnections();
+  }
+
   async close(): Promise<void> {
     await this.#agent.destroy();
     this.#server.closeAllConnections();
