@@ -13,6 +13,10 @@ const LOOPBACK = '127.0.0.1';
 
 /** Where peers reach this node, `IP:PORT`: its identity among them and in metrics. */
 export function peerAddressOf(config: Config): string {
+  return config.peers.advertise || listenAddressOf(config);
+}
+
+function listenAddressOf(config: Config): string {
   if (config.peers.listen !== '') return config.peers.listen;
   return peerIdOf(config.node.address || defaultRouteAddress(), config.p2p.v2.p2pPort);
 }
@@ -28,7 +32,7 @@ export async function peersOf(
   return {
     self,
     zone: config.node.zone,
-    listen: listenOf(config, self, transport),
+    listen: listenOf(config, transport),
     transport,
     mayReadOrigin: config.DeployConfig.mode === 'root',
     members: membersOf(config, log),
@@ -57,9 +61,9 @@ async function transportOf(
 }
 
 /** Without certificates other machines are kept out, unless the configuration lets them in. */
-function listenOf(config: Config, self: string, transport: PeerTransport): PeerOptions['listen'] {
+function listenOf(config: Config, transport: PeerTransport): PeerOptions['listen'] {
   const { insecure, listen } = config.peers;
-  const place = splitHostPort(self);
+  const place = splitHostPort(listenAddressOf(config));
   const isOpen = transport.isSecure || insecure || listen !== '';
   return { ...place, insecure, host: isOpen ? place.host : LOOPBACK };
 }

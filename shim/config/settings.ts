@@ -157,6 +157,11 @@ export const settings = {
       format: orEmpty(ipPort),
       help: 'Address on which peers are served. Empty: node.address with p2p.v2.p2pPort.',
     }),
+    advertise: text({
+      default: '',
+      format: orEmpty(ipPort),
+      help: 'Address by which peers know this node, where it is not the one that is listened on (a port mapping). Empty: the same.',
+    }),
     tls: {
       ca: text({
         default: '',

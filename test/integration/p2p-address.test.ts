@@ -244,7 +244,7 @@ async function startSite() {
   const badGate = stack.use(
     await startRegistryGate({ upstream: registry.url, basic: { user: USER, password: 'another' } }),
   );
-  const toBad: CapturingProxy = stack.use(await startCapturingProxy(() => ({ target: badGate.host }), 80));
+  const toBad: CapturingProxy = stack.use(await startCapturingProxy(badGate.host, 80));
   const folder = stack.use(makeTemporaryRoot('p2p'));
   for (const name of [ORIGIN, 'bad.shoal.test'])
     writeHostsToml({ configPath: folder.path, registry: name, server: `http://${name}`, hosts: [] });

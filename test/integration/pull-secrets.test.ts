@@ -6,7 +6,7 @@ import { resolve } from 'node:path';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { type Agent, freePort, pullToEnd, startAgent } from '../support/agent.ts';
-import { type CapturingProxy, renaming, startCapturingProxy } from '../support/capturing-proxy.ts';
+import { type CapturingProxy, startCapturingProxy } from '../support/capturing-proxy.ts';
 import { pushImage } from '../support/images/push-image.ts';
 import { buildSampleImage } from '../support/images/samples.ts';
 import { eventually, failureOf, startOriginSite } from '../support/pull-site.ts';
@@ -106,7 +106,7 @@ async function startSecretSite() {
   const users = { [USER]: { password: PASSWORD } };
   const origin = stack.use(await startOriginSite({ token: { users, realm: `http://${host}/token` } }));
   const { gate } = origin;
-  const toOrigin = stack.use(await startCapturingProxy(() => ({ target: gate.host }), registryPort));
+  const toOrigin = stack.use(await startCapturingProxy(gate.host, registryPort));
   const folder = stack.use(makeTemporaryRoot('cfg'));
   const mirror = { url: `http://${host}`, header: { 'x-secret': HEADER_SECRET } };
   writeHostsToml({ configPath: folder.path, registry: host, server: `http://${host}`, hosts: [mirror] });
@@ -121,40 +121,24 @@ async function startSecretSite() {
     (port) => `127.0.0.1:${port}`,
   );
   const [one = '', two = ''] = names;
-  let shownOne = '';
-  let shownTwo = '';
-  // Each knows the other by the name of the proxy, whoever dials.
-  const fromOne = (bytes: Buffer) =>
-    renaming([
-      [one, shownOne],
-      [shownTwo, two],
-    ])(bytes);
-  const fromTwo = (bytes: Buffer) =>
-    renaming([
-      [two, shownTwo],
-      [shownOne, one],
-    ])(bytes);
-  const toOne = stack.use(
-    await startCapturingProxy(() => ({ target: one, fromTarget: fromOne, toTarget: fromTwo })),
-  );
-  const toTwo = stack.use(
-    await startCapturingProxy(() => ({ target: two, fromTarget: fromTwo, toTarget: fromOne })),
-  );
-  [shownOne, shownTwo] = [toOne.host, toTwo.host];
+  // Each is known to the other by the name of the proxy before it.
+  const toOne = stack.use(await startCapturingProxy(one));
+  const toTwo = stack.use(await startCapturingProxy(two));
   const ports = [await freePort(), await freePort()];
-  const start = async (name: string, listen: string, peer: CapturingProxy, port: number): Promise<Agent> =>
+  const start = async (name: string, links: Links, port: number): Promise<Agent> =>
     stack.use(
       await startAgent({
         name,
-        listen,
-        peers: [peer.host],
         containerdConfigPath: folder.path,
         directory: `${folder.path}/${name}`,
-        settings: settingsOf(`${folder.path}/${name}`, port),
+        settings: {
+          ...settingsOf(`${folder.path}/${name}`, port),
+          peers: { listen: links.listen, advertise: links.own.host, static: [links.other.host] },
+        },
       }),
     );
-  const first = await start('first', one, toTwo, ports[0] ?? 0);
-  const second = await start('second', two, toOne, ports[1] ?? 0);
+  const first = await start('first', { listen: one, own: toOne, other: toTwo }, ports[0] ?? 0);
+  const second = await start('second', { listen: two, own: toTwo, other: toOne }, ports[1] ?? 0);
   const owned = stack.move();
   return {
     gate,
@@ -167,6 +151,12 @@ async function startSecretSite() {
     tokens: () => tokensIn(toOrigin.captured()),
     [Symbol.asyncDispose]: () => owned.disposeAsync(),
   };
+}
+
+interface Links {
+  readonly listen: string;
+  readonly own: CapturingProxy;
+  readonly other: CapturingProxy;
 }
 
 function settingsOf(directory: string, port: number): Record<string, unknown> {

@@ -1,17 +1,5 @@
 import { type AddressInfo, connect, createServer, type Socket } from 'node:net';
 
-/** Rewrites bytes on their way; must keep their number, for frames tell their length. */
-export type Rewrite = (bytes: Buffer) => Buffer;
-
-export interface ProxyOptions {
-  /** `127.0.0.1:PORT` */
-  readonly target: string;
-  /** Applied to what the target sends. */
-  readonly fromTarget?: Rewrite;
-  /** Applied to what the dialer sends. */
-  readonly toTarget?: Rewrite;
-}
-
 /** A TCP proxy that remembers all it has carried, in both directions. */
 export interface CapturingProxy extends AsyncDisposable {
   readonly host: string;
@@ -19,24 +7,20 @@ export interface CapturingProxy extends AsyncDisposable {
   stop(): Promise<void>;
 }
 
-export async function startCapturingProxy(
-  options: (own: string) => ProxyOptions,
-  port = 0,
-): Promise<CapturingProxy> {
+/** @param target `127.0.0.1:PORT` */
+export async function startCapturingProxy(target: string, port = 0): Promise<CapturingProxy> {
   const pieces: Buffer[] = [];
   const sockets = new Set<Socket>();
-  let host = '';
   const server = createServer((dialer) => {
-    const { target, fromTarget, toTarget } = options(host);
     const backend = connect(Number(target.split(':')[1]), '127.0.0.1');
-    join(dialer, backend, toTarget);
-    join(backend, dialer, fromTarget);
+    join(dialer, backend);
+    join(backend, dialer);
   });
-  const join = (from: Socket, to: Socket, rewrite: Rewrite = (bytes) => bytes): void => {
+  const join = (from: Socket, to: Socket): void => {
     sockets.add(from);
     from.on('data', (bytes: Buffer) => {
       pieces.push(bytes);
-      if (!to.write(rewrite(bytes))) from.pause();
+      if (!to.write(bytes)) from.pause();
     });
     to.on('drain', () => from.resume());
     from.on('error', () => to.destroy());
@@ -46,20 +30,10 @@ export async function startCapturingProxy(
     });
   };
   await new Promise<void>((resolve) => server.listen(port, '127.0.0.1', resolve));
-  host = `127.0.0.1:${(server.address() as AddressInfo).port}`;
+  const host = `127.0.0.1:${(server.address() as AddressInfo).port}`;
   const stop = async (): Promise<void> => {
     for (const socket of sockets) socket.destroy();
     await new Promise((resolve) => server.close(resolve));
   };
   return { host, captured: () => Buffer.concat(pieces), stop, [Symbol.asyncDispose]: stop };
-}
-
-/** Puts one name of a peer for another of the same length. */
-export function renaming(names: readonly (readonly [from: string, to: string])[]): Rewrite {
-  return (bytes) => {
-    // latin1 maps each byte to one character and back.
-    let text = bytes.toString('latin1');
-    for (const [from, to] of names) text = text.replaceAll(from, to);
-    return Buffer.from(text, 'latin1');
-  };
 }
