@@ -10,6 +10,8 @@ import type { SwarmContext } from './swarm-context.ts';
 const CONSUMER_AHEAD_CHUNKS = 16;
 /** A neighbour's window may grow to this many times its fair share of the requests. */
 const WINDOW_SHARES = 3;
+/** A request that takes this many times the usual is slow. */
+const SLOW_MEDIANS = 2;
 /** Where a chunk comes from a second time, one of the two is waste; below this age a hedge cannot pay, ms. */
 const ENDGAME_AGE_MIN_MS = 20;
 
@@ -35,7 +37,7 @@ export class ChunkFetcher {
   /** Sends requests until enough are under way or nobody has more to give. Returns when a pause ends, if one matters. */
   pump(nowMs: number): number | undefined {
     const { requests, prng } = this.#context;
-    if (requests.live >= requests.target || this.#ledger.open.count === 0) return undefined;
+    if (requests.brisk >= requests.target || this.#ledger.open.count === 0) return undefined;
     const usable: Neighbour[] = [];
     let resumesMs = Number.POSITIVE_INFINITY;
     for (const neighbour of this.#neighbours.values()) {
@@ -45,7 +47,7 @@ export class ChunkFetcher {
     }
     prng.shuffle(usable);
     const inOrder = this.#allComplete();
-    for (let turn = 0; usable.length > 0 && requests.live < requests.target; ) {
+    for (let turn = 0; usable.length > 0 && requests.brisk < requests.target; ) {
       turn %= usable.length;
       const neighbour = usable[turn] as Neighbour;
       const chunk = this.#pick(neighbour, inOrder);
@@ -64,6 +66,7 @@ export class ChunkFetcher {
     for (const request of [...requests.values()]) {
       if (request.keyId !== this.#blob.keyId || request.state === 'late') continue;
       const ageMs = nowMs - request.sentMs;
+      if (ageMs > SLOW_MEDIANS * requests.medianMs && requests.medianMs > 0) requests.markSlow(request);
       if (nowMs >= request.deadlineMs) this.#timeOut(request, nowMs);
       else if (request.hasHedge) continue;
       else if (isEndgame && ageMs > Math.max(ENDGAME_AGE_MIN_MS, 2 * requests.medianMs))

@@ -17,6 +17,8 @@ const PUSH_DRAWS = 8;
 const SHARED_PAUSE_MAX_MS = 2_000;
 /** Runs of wanted chunks kept per participant. */
 const MISSING_RUNS_MAX = 16;
+/** Leases at once while hardly a chunk has been read, or nearly all have. */
+const LEASES_LEAST = 16;
 const TTL_MIN_MS = 1_000;
 const TTL_MAX_MS = 1_200_000;
 
@@ -214,7 +216,7 @@ export class Directory {
     while (
       participant.leasesWanted > 0 &&
       granted.length < countMax &&
-      entry.leases.size < this.#context.limits.leasesPerBlob
+      entry.leases.size < this.#leasesMax(entry)
     ) {
       const run = this.#findRun(entry, participant);
       if (run === undefined) break;
@@ -268,6 +270,16 @@ export class Directory {
     return undefined;
   }
 
+  /**
+   * Few at first, so that the origin gives whole chunks soon, which the crowd can pass on; more as they spread, for then
+   * different nodes have different chunks; fewer again at the end, so that the last chunks do not all come at once.
+   */
+  #leasesMax(entry: DirectoryEntry): number {
+    const { leasesPerBlob, leaseChunks } = this.#context.limits;
+    const most = Math.min(entry.hashLog.length, Math.ceil(entry.free.count / leaseChunks), leasesPerBlob);
+    return Math.max(LEASES_LEAST, most);
+  }
+
   #leaseTtlMs(entry: DirectoryEntry): number {
     const { leaseTtlMinMs, leaseTtlMaxMs } = this.#context.limits;
     return clamp(4 * entry.chunkGapMs, leaseTtlMinMs, leaseTtlMaxMs);
@@ -285,7 +297,7 @@ export class Directory {
   }
 
   #hasNews(entry: DirectoryEntry): boolean {
-    if (entry.free.count > 0 && entry.leases.size < this.#context.limits.leasesPerBlob) return true;
+    if (entry.free.count > 0 && entry.leases.size < this.#leasesMax(entry)) return true;
     return entry.roster.length > 1 && entry.roster.length <= this.#context.limits.smallSwarm;
   }
 
@@ -295,7 +307,7 @@ export class Directory {
     if (nowMs < resumesMs && entry.free.count > 0) entry.pushAtMs = resumesMs;
     this.#pushHolders(entry);
     for (let draws = 0; draws < this.#context.limits.leasesPerBlob; draws++) {
-      if (entry.free.count === 0 || entry.leases.size >= this.#context.limits.leasesPerBlob) return;
+      if (entry.free.count === 0 || entry.leases.size >= this.#leasesMax(entry)) return;
       const participant = this.#drawWaiting(entry, nowMs);
       const leases = participant === undefined ? [] : this.#grant(entry, participant, 1, nowMs);
       if (participant === undefined || leases.length === 0) return;

@@ -137,7 +137,7 @@ export const DEFAULT_LIMITS: SwarmLimits = {
   leaseChunks: 4,
   leaseChunksAlone: 16,
   leasesPerNode: 4,
-  leasesPerBlob: 32,
+  leasesPerBlob: 64,
   leaseTtlMinMs: 5_000,
   leaseTtlMaxMs: 60_000,
   hedgeFloorMs: 250,

@@ -46,7 +46,8 @@ export class OriginReader {
 
   mayRead(nowMs: number): boolean {
     if (!this.#blob.isPulling || this.#isBarred || nowMs < this.#pausedUntilMs) return false;
-    return this.#context.mayReadOrigin || this.#context.isAlone;
+    // After wrong bytes only the origin is left, also for a node that leaves reading to others.
+    return this.#context.mayReadOrigin || this.#context.isAlone || this.#blob.isOriginOnly;
   }
 
   /** Whether more leases would be of use now; the node asks its blobs in the order in which they are wanted. */

@@ -19,6 +19,8 @@ export interface ChunkRequest {
   /** Its chunk is on its way. */
   hasBegun: boolean;
   hasHedge: boolean;
+  /** It takes much longer than usual, and so has no place of its own among those under way. */
+  isSlow: boolean;
 }
 
 /** Cancelled requests are remembered for late answers, oldest forgotten first. */
@@ -41,6 +43,7 @@ export class RequestTable {
   #medianMs = 0;
   #nextId = 1;
   #live = 0;
+  #slow = 0;
   #sent = 0;
   #hedged = 0;
   /** How long a peer may be silent while no chunk has come from anybody yet: doubled each time that it was not enough. */
@@ -56,6 +59,17 @@ export class RequestTable {
 
   get live(): number {
     return this.#live;
+  }
+
+  /** Live requests besides slow ones: a chunk that trickles in leaves the link to others. */
+  get brisk(): number {
+    return this.#live - Math.min(this.#slow, this.target);
+  }
+
+  markSlow(request: ChunkRequest): void {
+    if (request.isSlow || request.state !== 'live') return;
+    request.isSlow = true;
+    this.#slow++;
   }
 
   /** After this without a byte a peer counts as silent; endless once it is known how long a chunk takes. */
@@ -105,6 +119,7 @@ export class RequestTable {
       state: 'live',
       hasBegun: false,
       hasHedge: what.isHedge,
+      isSlow: false,
     };
     this.#requests.set(id, request);
     this.#live++;
@@ -129,7 +144,7 @@ export class RequestTable {
 
   remove(request: ChunkRequest): void {
     if (!this.#requests.delete(request.id)) return;
-    if (request.state === 'live') this.#live--;
+    if (request.state === 'live') this.#countEnd(request);
   }
 
   /** A silent peer may be a slow one: the next is given longer. */
@@ -141,7 +156,7 @@ export class RequestTable {
   makeLate(request: ChunkRequest): void {
     if (request.state === 'late') return;
     request.state = 'late';
-    this.#live--;
+    this.#countEnd(request);
     this.#late.push(request.id);
     if (this.#late.length <= LATE_MAX) return;
     const oldest = this.#late.shift();
@@ -158,6 +173,11 @@ export class RequestTable {
         this.#gapMs === Number.POSITIVE_INFINITY ? gapMs : this.#gapMs + (gapMs - this.#gapMs) / 16;
     }
     this.#lastArrivalMs = nowMs;
+  }
+
+  #countEnd(request: ChunkRequest): void {
+    this.#live--;
+    if (request.isSlow) this.#slow--;
   }
 
   #updatePercentiles(): void {

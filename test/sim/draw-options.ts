@@ -27,7 +27,7 @@ export function drawOptions(seed: number): WorldOptions {
     ...(zoneCount > 1 && {
       zones: { count: zoneCount, linkBytesPerSecond: (5 + prng.below(20)) * MB },
     }),
-    ...(prng.chance(1, 4) && { mayNotReadOrigin: [1] }),
+    ...(prng.chance(1, 4) && !hasLiar(faults) && { mayNotReadOrigin: [1] }),
     // Node 0 wants everything and may read it, so that each blob is wanted by somebody who can get it.
     ...(prng.chance(1, 4) && nodes > 2 && { withoutRight: [2] }),
     unwanted: new Map(
@@ -35,6 +35,11 @@ export function drawOptions(seed: number): WorldOptions {
     ),
     faults: [...faults, { kind: 'heal', atMs: HEAL_MS }],
   };
+}
+
+/** Everybody bans a liar for longer than a run: it must be able to read for itself afterwards, and so must those that depended on it. */
+function hasLiar(faults: readonly Fault[]): boolean {
+  return faults.some((fault) => fault.kind === 'lie' && fault.node <= 1);
 }
 
 function drawUnwanted(prng: Prng, blobs: number): number[] {

@@ -32,6 +32,11 @@ export class SimNetwork {
     if (connection === undefined || stored === undefined) return;
     const { nowMs, observers } = this.#host;
     const { requestId, chunk } = action;
+    if (stored.isDistrusted && stored.bytes[chunk] === NO_BYTES) {
+      // Asked for just before everything was forgotten.
+      node.core.handleServed(action.peer, requestId, this.#host.localMs(node));
+      return;
+    }
     const sizeBytes = chunkBytesOf(blob, chunk);
     const bytes = node.isLiar ? wrongBytesOf(node.index) : (stored.bytes[chunk] as number);
     for (const observer of observers) observer.onServe?.({ from: node, to: receiver, blob, chunk, bytes });
@@ -145,7 +150,7 @@ export class SimNetwork {
       : expected === undefined
         ? 'failed'
         : 'wrongHash';
-    if (isRight && isExpected) keep(this.#host, node, { blob, chunk, bytes });
+    if (isRight) keep(this.#host, node, { blob, chunk, bytes });
     const elapsedMs = this.#host.nowMs - flow.sentMs;
     node.core.handleChunk({ key: blob.key, chunk, requestId, peer, outcome, elapsedMs }, nowMs);
     this.#host.drain(node);
