@@ -65,9 +65,11 @@ export function createNetwork({ nodes }: NetworkOptions): Network {
   sweepStaleNetworks();
   const bridge = `shb${process.pid}`;
   const subnet = subnetOf(process.pid);
+  const hadNamespaces = existsSync(NAMESPACES);
   const destroy = (): void => {
     takeBack();
     removeOwned(process.pid);
+    if (!hadNamespaces) removeNamespacesFolder();
   };
   const takeBack = atExit(destroy);
   try {
@@ -140,7 +142,9 @@ function counter(device: string, name: string): number {
 /** Removes what was made by processes that are gone. */
 function sweepStaleNetworks(): void {
   const owners = new Set(ownedNames().map((name) => Number(OWNED.exec(name)?.[1])));
-  for (const pid of owners) if (pid !== process.pid && !existsSync(`/proc/${pid}`)) removeOwned(pid);
+  const stale = [...owners].filter((pid) => pid !== process.pid && !existsSync(`/proc/${pid}`));
+  for (const pid of stale) removeOwned(pid);
+  if (stale.length > 0) removeNamespacesFolder();
 }
 
 /** A namespace takes its end of the link with it; the other end is removed by name, for a namespace lives on in its processes. */
@@ -150,6 +154,13 @@ function removeOwned(pid: number): void {
     const args = name.startsWith('shoal-') ? ['netns', 'delete', name] : ['link', 'delete', name];
     spawnSync('ip', args, { stdio: 'ignore' });
   }
+}
+
+/** `ip` makes the folder with its first namespace and mounts it onto itself. Both calls fail while it is in use. */
+function removeNamespacesFolder(): void {
+  if (!existsSync(NAMESPACES) || readdirSync(NAMESPACES).length > 0) return;
+  spawnSync('umount', [NAMESPACES], { stdio: 'ignore' });
+  spawnSync('rmdir', [NAMESPACES], { stdio: 'ignore' });
 }
 
 function ownedNames(): string[] {

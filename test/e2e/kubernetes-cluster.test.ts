@@ -6,9 +6,9 @@ import { kubeClusterSkipReason, startKubeCluster } from '../support/real/kube-cl
 import { testCredentials } from './kubernetes/credentials.ts';
 import { testFailures } from './kubernetes/failures.ts';
 import { Ledger } from './kubernetes/ledger.ts';
-import { leftovers } from './kubernetes/leftovers.ts';
+import { idsOf, leftovers } from './kubernetes/leftovers.ts';
 import { testOptIn } from './kubernetes/opt-in.ts';
-import type { ClusterSite } from './kubernetes/site.ts';
+import { type ClusterSite, makeNamespace, OPTED_IN, startDeployment } from './kubernetes/site.ts';
 import { testWarming } from './kubernetes/warming.ts';
 import { testWebhook } from './kubernetes/webhook.ts';
 
@@ -25,7 +25,6 @@ const suites = {
 
 if (canRun(kubeClusterSkipReason())) {
   const ledger = new Ledger();
-  const before = leftovers();
   const startedMs = performance.now();
   const cluster = await startKubeCluster({
     nodes: NODES,
@@ -40,11 +39,16 @@ if (canRun(kubeClusterSkipReason())) {
   const wanted = process.env.SUITES?.split(',');
   for (const [name, suite] of Object.entries(suites)) if (wanted?.includes(name) ?? true) suite(site);
 
-  test('tear-down leaves nothing: no process, namespace, mount or file', async () => {
+  test('tear-down, with pods that run, leaves nothing: no process, namespace, mount or file', async () => {
+    await makeNamespace(site, 'left');
+    const image = await cluster.registry.push('left/app', [1_000_000]);
+    await startDeployment(site, { name: 'app', namespace: 'left', image, labels: OPTED_IN });
+    const ids = (await Promise.all(cluster.nodes.map(idsOf))).flat();
+    assert.ok(ids.length >= 2 * NODES);
     const stoppingMs = performance.now();
     await cluster.stop();
     ledger.add('tear-down', (performance.now() - stoppingMs) / 1000);
-    assert.equal(leftovers(before), []);
+    assert.equal(leftovers(ids), []);
   });
   test.after(() => ledger.print());
 }

@@ -1,14 +1,30 @@
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { runCrictl } from '../../support/real/crictl.ts';
+import type { KubeNode } from '../../support/real/kube-node.ts';
 
 const OURS = `-${process.pid}-`;
 
 /**
  * What this process has made on the machine and not removed, one line each: processes, network namespaces, interfaces,
- * mounts, folders, control groups of pods. Lines of `before` are left out.
+ * mounts, folders, and what the given pods and containers have outside of the nodes' folders.
  */
-export function leftovers(before: readonly string[] = []): string[] {
-  const known = new Set(before);
-  return [...processes(), ...network(), ...mounts(), ...files()].filter((line) => !known.has(line)).sort();
+export function leftovers(ids: readonly string[]): string[] {
+  return [...processes(), ...network(), ...mounts(), ...files(), ...ids.flatMap(tracesOf)].sort();
+}
+
+/** Of all pods and containers that the node has now. */
+export async function idsOf({ containerd: { endpoint } }: KubeNode): Promise<string[]> {
+  const { items = [] } = await runCrictl<{ items?: { id: string }[] }>({ endpoint }, 'pods');
+  const { containers = [] } = await runCrictl<{ containers?: { id: string }[] }>({ endpoint }, 'ps');
+  return [...items, ...containers].map(({ id }) => id);
+}
+
+/** Control groups, and what CNI remembers of a pod's network. */
+function tracesOf(id: string): string[] {
+  const hierarchies = listQuietly('/sys/fs/cgroup').map((name) => `/sys/fs/cgroup/${name}/k8s.io/${id}`);
+  const groups = [`/sys/fs/cgroup/k8s.io/${id}`, ...hierarchies].filter((path) => existsSync(path));
+  const results = listQuietly('/var/lib/cni/results').filter((name) => name.includes(id));
+  return [...groups, ...results.map((name) => `/var/lib/cni/results/${name}`)];
 }
 
 /** By what their command lines name: every daemon is started with a path below a folder of this process. */

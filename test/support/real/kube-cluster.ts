@@ -1,3 +1,5 @@
+import { spawnSync } from 'node:child_process';
+import { existsSync } from 'node:fs';
 import { resolve } from 'node:path';
 import {
   createNetwork,
@@ -21,6 +23,8 @@ import { makeTemporaryRoot } from './temporary-root.ts';
 const AGENT_RBAC = resolve(import.meta.dirname, '../../../hack/deploy/kubernetes/agent/rbac.yaml');
 /** It has a P2P form by the default rules. No name service knows it: hosts.toml leads to the registry. */
 const REGISTRY = 'test-registry-vpc.cn-hangzhou.cr.aliyuncs.com';
+/** What the network plugins remember; containerd has no setting for it. The files go with their pods. */
+const CNI_FOLDERS = ['/var/lib/cni/results', '/var/lib/cni'];
 const NODES_READY_TIMEOUT_SECONDS = 120;
 
 export interface KubeClusterOptions {
@@ -76,6 +80,9 @@ export function kubeClusterSkipReason(): string | null {
 /** Starts a whole cluster, each node in a network namespace with a limited link. About a gigabyte of memory for three. */
 export async function startKubeCluster(options: KubeClusterOptions): Promise<KubeCluster> {
   await using stack = new AsyncDisposableStack();
+  const madeFolders = CNI_FOLDERS.filter((folder) => !existsSync(folder));
+  // It fails while another cluster uses them.
+  stack.defer(() => void spawnSync('rmdir', madeFolders, { stdio: 'ignore' }));
   const network = stack.use(createNetwork({ nodes: Array(options.nodes).fill(options.link) }));
   const names = network.nodes.map((_, index) => `node-${index + 1}`);
   const users = [...Object.values(CONTROL_USERS), ...names.map(kubeNodeUser)];
@@ -91,25 +98,30 @@ export async function startKubeCluster(options: KubeClusterOptions): Promise<Kub
   await api.kubectl.run('apply', '-f', AGENT_RBAC);
   const agentKubeconfig = api.kubeconfigWith(await api.serviceAccountToken('shoal-system', 'shoal-agent'));
   const origin = stack.use(await startOrigin(network.address, options.registryBytesPerSecond));
-  const nodes = await Promise.all(
-    network.nodes.map(async (link, index) =>
-      stack.use(
-        await startKubeNode({
-          name: names[index] ?? '',
-          link,
-          api,
-          configPath: origin.configPath,
-          sandboxImage: origin.sandboxImage,
-          peers: network.nodes.filter((other) => other !== link).map(({ address }) => address),
-          podSubnet: `10.88.${index + 1}.0/24`,
-          agentKubeconfig,
-        }),
-      ),
+  const starts = network.nodes.map(async (link, index) =>
+    stack.use(
+      await startKubeNode({
+        name: names[index] ?? '',
+        link,
+        api,
+        configPath: origin.configPath,
+        sandboxImage: origin.sandboxImage,
+        peers: network.nodes.filter((other) => other !== link).map(({ address }) => address),
+        podSubnet: `10.88.${index + 1}.0/24`,
+        agentKubeconfig,
+      }),
     ),
   );
+  // When one fails the others are stopped, so they have to be there.
+  await Promise.allSettled(starts);
+  const nodes = await Promise.all(starts);
   for (const name of names) await waitForNode(api, name);
   const owned = stack.move();
-  const stop = () => owned.disposeAsync();
+  const stop = async () => {
+    // Together: each has pods to end.
+    await Promise.all(nodes.map((node) => node.stop()));
+    await owned.disposeAsync();
+  };
   return {
     link: options.link,
     api,

@@ -35,6 +35,8 @@ export async function startKubeControl(api: KubeApi): Promise<KubeControl> {
     '--use-service-account-credentials=true',
     `--service-account-private-key-file=${api.serviceAccountKeyFile}`,
     `--root-ca-file=${api.caFile}`,
+    // It makes the folder, by default below /usr.
+    `--flex-volume-plugin-dir=${root.path}/volume-plugins`,
   ]);
   const scheduler = start('kube-scheduler', CONTROL_USERS.scheduler.name, []);
   const ready = async () =>

@@ -6,6 +6,7 @@ import { type Front, startAgentBehind, startFront } from '../front.ts';
 import { type NriPlugin, nriSocketOf, startNriPlugin } from '../nri.ts';
 import { componentPath, componentsAvailable } from './components.ts';
 import { type Containerd, startContainerd } from './containerd.ts';
+import { runCrictl } from './crictl.ts';
 import { testedVersion } from './import-site.ts';
 import type { KubeApi } from './kube-api.ts';
 import { type Kubelet, startKubelet } from './kubelet.ts';
@@ -96,7 +97,15 @@ export async function startKubeNode(options: KubeNodeOptions): Promise<KubeNode>
     }),
   );
   const owned = stack.move();
-  const stop = () => owned.disposeAsync();
+  const stopAll = async () => {
+    await kubelet.halt();
+    await removePods(containerd).finally(() => owned.disposeAsync());
+  };
+  let stopping: Promise<void> | undefined;
+  const stop = () => {
+    stopping ??= stopAll();
+    return stopping;
+  };
   return {
     name,
     link,
@@ -108,6 +117,15 @@ export async function startKubeNode(options: KubeNodeOptions): Promise<KubeNode>
     stop,
     [Symbol.asyncDispose]: stop,
   };
+}
+
+/** By CRI, as kubelet does it: what runc and the network plugins keep outside of their folders goes with the pod alone. */
+async function removePods({ endpoint }: Containerd): Promise<void> {
+  const { items = [] } = await runCrictl<{ items?: { id: string }[] }>({ endpoint }, 'pods');
+  for (const { id } of items) {
+    await runCrictl({ endpoint }, 'stopp', id);
+    await runCrictl({ endpoint }, 'rmp', id);
+  }
 }
 
 /** In plain text: nothing but the nodes is in their network. */
@@ -126,7 +144,7 @@ function cniPlugins() {
 /** Pods get an address of the node's own subnet, which its kubelet can reach; nothing goes out of the node. */
 function writeCni(folder: string, subnet: string): void {
   const ipam = { type: 'host-local', dataDir: `${dirname(folder)}/cni-data`, ranges: [[{ subnet }]] };
-  const network = { cniVersion: '1.0.0', name: 'pods', plugins: [{ type: 'ptp', ipam }] };
+  const network = { cniVersion: '1.0.0', name: `pods-${process.pid}`, plugins: [{ type: 'ptp', ipam }] };
   mkdirSync(folder, { recursive: true });
   writeFileSync(`${folder}/10-pods.conflist`, JSON.stringify(network));
 }
