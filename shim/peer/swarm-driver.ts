@@ -1,4 +1,3 @@
-import { randomInt } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { unreachable } from '../base/assert.ts';
 import { type BlobKey, blobKeyId } from '../base/blob-key.ts';
@@ -17,6 +16,7 @@ import { ChunkServer } from './chunk-server.ts';
 import type { ChunkTarget } from './frame-reader.ts';
 import { GrantedReads } from './granted-reads.ts';
 import type { MembershipSource } from './membership.ts';
+import { OriginPermission } from './origin-permission.ts';
 import type { OriginReads } from './origin-reads.ts';
 import { unavailable } from './peer-connection.ts';
 import { PeerLinks, type PeerLinksOptions } from './peer-links.ts';
@@ -24,7 +24,6 @@ import type { RateGate } from './rate-gate.ts';
 import type { ReadRight } from './read-right.ts';
 import { RightExchange } from './right-exchange.ts';
 import type { RightsFile } from './rights-file.ts';
-import { RootWatch } from './root-watch.ts';
 import type { TransferCounters } from './transfer-counters.ts';
 import { elapsedUs, FAILED_SIZE, type TransferObserver } from './transfer-observer.ts';
 
@@ -37,8 +36,6 @@ const DRAIN_MAX_MS = 20_000;
 /** What only this node holds is asked for at once, by everybody who wants it; who has not asked for this long has it. */
 const DRAIN_QUIET_MS = 2_000;
 const DRAIN_LOOK_MS = 100;
-/** Members that an agent asks whether there are roots. Those that it talks to for blobs say so as well. */
-const ROOTS_ASKED = 4;
 /** Shortest sleep: timers are not exact below it, and the core must not spin. */
 const SLEEP_MIN_MS = 1;
 
@@ -75,10 +72,7 @@ export class SwarmDriver implements ChunkSource {
   /** Blobs whose next fetch continues in the core what the distrusted one left. */
   readonly #distrusted = new Set<string>();
   readonly #stopWatchingCache: () => void;
-  readonly #roots: RootWatch;
-  #rootsTimer: NodeJS.Timeout | undefined;
-  #mayReadOrigin = true;
-  #isLeaving = false;
+  readonly #permission: OriginPermission;
   #lastAskedMs = Number.NEGATIVE_INFINITY;
   #timer: NodeJS.Timeout | undefined;
   #draining = false;
@@ -86,30 +80,34 @@ export class SwarmDriver implements ChunkSource {
 
   constructor(options: SwarmDriverOptions) {
     this.#options = options;
-    this.#roots = new RootWatch(options.isRoot);
+    this.#permission = new OriginPermission({
+      isRoot: options.isRoot,
+      self: options.links.self,
+      dial: (peer) => this.#links.dial(peer),
+      onChange: (mayRead) => this.#input((nowMs) => this.#node.setMayReadOrigin(mayRead, nowMs)),
+    });
     this.#node = options.node;
     this.#cache = options.cache;
     this.#counters = options.counters;
     this.#pool = new ChunkBufferPool(options.cache.chunkSizeBytes, CHUNK_BUFFERS_MAX);
     this.#links = new PeerLinks({
       ...options.links,
-      role: () => this.#roots.role(performance.now()),
+      role: () => this.#permission.role,
       pool: this.#pool,
       counters: options.counters,
       events: {
         onConnected: (peer, zone, role) => {
-          this.#roots.connected(peer, role, performance.now());
-          this.#watchRoots();
+          this.#permission.connected(peer, role);
           this.#input((nowMs) => this.#node.handleConnected(peer, { zone }, nowMs));
         },
         onDisconnected: (peer, reason) => {
           this.#rights.handleDisconnected(peer);
-          this.#roots.disconnected(peer, performance.now());
+          this.#permission.disconnected(peer);
           this.#input((nowMs) => this.#node.handleDisconnected(peer, reason.message, nowMs));
         },
         onMessage: (peer, message) => {
-          if (message.kind === 'request') this.#lastAskedMs = performance.now();
           if (!this.#rights.admits(peer, message)) return;
+          if (message.kind === 'request') this.#lastAskedMs = performance.now();
           this.#input((nowMs) => this.#node.handleMessage(peer, message, nowMs));
         },
         onRight: (peer, message, session) => this.#rights.handleMessage(peer, message, session),
@@ -152,15 +150,14 @@ export class SwarmDriver implements ChunkSource {
     this.#options.members.start((members) => {
       this.#links.setMembers(members);
       this.#input((nowMs) => this.#node.handleMembers(members, nowMs));
-      this.#lookForRoots(members.map(({ peer }) => peer).filter((peer) => peer !== this.#options.links.self));
+      this.#permission.setMembers(members);
       if (!offered) for (const blob of this.#cache.blobs()) if (blob.frozen) this.confirmed(blob);
       offered = true;
     });
   }
 
   async drain(): Promise<void> {
-    this.#isLeaving = true;
-    this.#watchRoots();
+    this.#permission.withdraw();
     const endMs = performance.now() + DRAIN_MAX_MS;
     for (let nowMs = performance.now(); nowMs < endMs; nowMs = performance.now()) {
       if (this.#closed || nowMs - this.#lastAskedMs > DRAIN_QUIET_MS) return;
@@ -173,7 +170,7 @@ export class SwarmDriver implements ChunkSource {
     this.#options.members.close();
     this.#stopWatchingCache();
     clearTimeout(this.#timer);
-    clearTimeout(this.#rootsTimer);
+    this.#permission.close();
     this.#granted.close();
     await this.#rights.close();
     await this.#links.close();
@@ -225,28 +222,6 @@ export class SwarmDriver implements ChunkSource {
 
   distrusted(key: BlobKey): void {
     this.#distrusted.add(blobKeyId(key));
-  }
-
-  /** An agent asks some members, which say what they are and whether they have met a root. */
-  #lookForRoots(others: readonly PeerId[]): void {
-    const nowMs = performance.now();
-    this.#roots.setMembers(others.length, nowMs);
-    if (this.#roots.wantsToAsk(nowMs))
-      for (let count = 0; count < Math.min(ROOTS_ASKED, others.length); count++)
-        this.#links.dial(others[(count + randomInt(others.length)) % others.length] ?? '');
-    this.#watchRoots();
-  }
-
-  #watchRoots(): void {
-    const nowMs = performance.now();
-    const mayRead = !this.#isLeaving && this.#roots.mayReadOrigin(nowMs);
-    if (mayRead !== this.#mayReadOrigin) this.#input((atMs) => this.#node.setMayReadOrigin(mayRead, atMs));
-    this.#mayReadOrigin = mayRead;
-    clearTimeout(this.#rootsTimer);
-    const nextMs = this.#roots.nextChangeMs(nowMs);
-    if (nextMs === undefined) return;
-    this.#rootsTimer = setTimeout(() => this.#watchRoots(), nextMs - nowMs);
-    this.#rootsTimer.unref();
   }
 
   #onDropped(key: BlobKey): void {
@@ -327,6 +302,7 @@ export class SwarmDriver implements ChunkSource {
   #hangUp(peer: PeerId, reason: ShoalError): void {
     this.#links.hangUp(peer, reason);
     this.#rights.handleDisconnected(peer);
+    this.#permission.disconnected(peer);
     this.#input((nowMs) => this.#node.handleDisconnected(peer, reason.message, nowMs));
   }
 
