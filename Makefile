@@ -67,7 +67,7 @@ bench-pull: $(stamp) ## Shoal's pull against containerd's own (root). RIVAL=plai
 	@$(with_components) $(if $(findstring tuned,$(RIVAL)),containerd-2.4 isal) -- $(run) hack/bench/pull.ts
 
 .PHONY: bench-peer
-bench-peer: $(stamp) ## Chunks from four peers to one, against a bare receiver. JSON lines
+bench-peer: $(stamp) ## Chunks from four peers to one, against bare senders and a bare receiver. MODE=plaintext|mtls (default both); RUNS=5; SIZE_MB=256. JSON lines
 	@$(run) hack/bench/peer.ts
 
 .PHONY: bench-unpack
