@@ -19,6 +19,7 @@ import { hasDiskRoom } from './disk-room.ts';
 import { ManifestMemory } from './manifest-memory.ts';
 import { nodePlatform } from './node-platform.ts';
 import { openStore } from './open-store.ts';
+import { OutageGrace } from './outage-grace.ts';
 import { peersOf } from './peers.ts';
 import { type PullEnd, PullService } from './pull-service.ts';
 
@@ -87,7 +88,9 @@ export async function openPuller(config: Config, options: PullerOptions): Promis
     layersAtOnce: config.limits.layersAtOnce,
     stallTimeoutMs: config.limits.stallTimeoutMs,
   };
-  const openOrigin = originOpener(config, log);
+  const openOrigin = originOpener(config, log, () => {
+    engine.counters.outagePulls += 1;
+  });
   const nowMs = (): number => performance.now();
   const parts = { dependencies, openOrigin, log, nowMs, directory: place.path };
   const warmer = options.warming && config.warm.enable ? warmerOf(config, options.warming, parts) : undefined;
@@ -140,6 +143,7 @@ function warmerOf(
 function originOpener(
   config: Config,
   log: Logger,
+  onOutagePull: () => void,
 ): ConstructorParameters<typeof PullService>[0]['openOrigin'] {
   const memory = new ManifestMemory();
   const common = {
@@ -148,11 +152,29 @@ function originOpener(
     proxy: proxySettingsFrom(process.env),
     warn: (message: string): void => log.warn(message),
   };
+  const grace = outageGraceOf(config, log, onOutagePull);
   return (reference, credentials) => {
     const heldManifest = memory.readerOf(reference);
     const given = { ...(credentials && { credentials }), ...(heldManifest && { heldManifest }) };
-    return memory.watch(openOrigin({ ...common, reference, ...given }), reference);
+    const origin = memory.watch(openOrigin({ ...common, reference, ...given }), reference);
+    return grace?.watch(origin, reference, credentials) ?? origin;
   };
+}
+
+function outageGraceOf(config: Config, log: Logger, onOutagePull: () => void): OutageGrace | undefined {
+  const { mode, graceSeconds, tags } = config.originDown;
+  if (mode === 'deny') return undefined;
+  return new OutageGrace({
+    graceMs: graceSeconds * 1000,
+    withTags: tags,
+    nowMs: () => performance.now(),
+    onGrace: ({ host, repository, digest, tag }, passedMsAgo) => {
+      onOutagePull();
+      const image = `${host}/${repository}${digest === undefined ? `:${tag}` : `@${digest}`}`;
+      const secondsAgo = Math.round(passedMsAgo / 1000);
+      log.warn({ image, secondsAgo }, 'the registry does not answer: going by what it answered before');
+    },
+  });
 }
 
 function transferLimitsOf(config: Config) {

@@ -321,6 +321,24 @@ export const settings = {
       help: "Nothing is warmed that would leave less of the disk free. Warm layers are no images, so that kubelet's collection, which begins at 15 % by default, does not see them.",
     }),
   },
+  originDown: {
+    mode: choice({
+      among: ['deny', 'grace'],
+      default: 'deny',
+      help: 'What a pull gets whose registry does not answer. deny: nothing of Shoal. grace: what the registry gave to the same credentials on this node a short while ago; each such pull is logged and counted.',
+    }),
+    graceSeconds: integer({
+      default: 3600,
+      min: 1,
+      max: 604_800,
+      unit: 's',
+      help: 'How long ago that may have been. Rights that were taken back meanwhile are not noticed in an outage.',
+    }),
+    tags: flag({
+      default: false,
+      help: 'Grace also for tags, which may have moved. Otherwise only references with a digest have it.',
+    }),
+  },
   limits: {
     originLimitMB: limitMB({ default: 0, help: 'Bytes read from registries a second. 0 is no limit.' }),
     uploadLimitMB: limitMB({ default: 0, help: 'Bytes sent to peers a second. 0 is no limit.' }),
@@ -387,6 +405,7 @@ export const sectionHelp: Readonly<Record<string, string>> = {
   containerd: 'How containerd is used.',
   layout: 'The store that needs no containerd.',
   warm: 'Images that are brought ahead of their pulls.',
+  originDown: 'Registries that do not answer.',
   limits: 'What a node may use.',
   log: "The agent's own messages. Credentials are never among them.",
 };

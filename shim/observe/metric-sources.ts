@@ -19,6 +19,9 @@ export interface TransferTotals {
   readonly dials: number;
   readonly dialErrors: number;
   readonly protocolErrors: number;
+  readonly unprovenRequests: number;
+  readonly wrongProofs: number;
+  readonly outagePulls: number;
 }
 
 export interface CacheTotals {
@@ -97,5 +100,20 @@ export const transferCounters: readonly TransferCounter[] = [
     name: 'shoal_peer_protocol_errors_total',
     help: 'Connections closed because a peer broke the protocol',
     read: (totals) => totals.protocolErrors,
+  },
+  {
+    name: 'shoal_peer_unproven_requests_total',
+    help: 'Chunks that peers asked for without a proof that they may read them; none was sent',
+    read: (totals) => totals.unprovenRequests,
+  },
+  {
+    name: 'shoal_peer_wrong_proofs_total',
+    help: 'Wrong answers of peers that were asked for pieces of a layer',
+    read: (totals) => totals.wrongProofs,
+  },
+  {
+    name: 'shoal_outage_pulls_total',
+    help: 'Pulls that went on though their registry did not answer (originDown)',
+    read: (totals) => totals.outagePulls,
   },
 ];

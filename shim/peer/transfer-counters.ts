@@ -32,6 +32,8 @@ export interface TransferCounters {
   unprovenRequests: number;
   /** Proofs by pieces of a blob that were wrong. */
   wrongProofs: number;
+  /** Pulls that were let through though their registry did not answer. Counted by who lets them. */
+  outagePulls: number;
 }
 
 export function newTransferCounters(): TransferCounters {
@@ -57,5 +59,6 @@ export function newTransferCounters(): TransferCounters {
     protocolErrors: 0,
     unprovenRequests: 0,
     wrongProofs: 0,
+    outagePulls: 0,
   };
 }
