@@ -54,7 +54,8 @@ function writeBody(writer: ByteWriter, message: PeerMessage): void {
     case 'directory':
       writeKey(writer, message.key);
       writeList(writer, message.holders, writeHolder);
-      writeList(writer, message.leases, (lease) => writeRun(lease, writer).u32(Math.ceil(lease.ttlMs)));
+      writeList(writer, message.leases, writeLease);
+      writeList(writer, message.imports, writeLease);
       writeList(writer, message.hashes, writeHashRun);
       return;
     case 'publish':
@@ -104,10 +105,8 @@ function readBody(type: number, reader: ByteReader): PeerMessage {
         kind: 'directory',
         key: readKey(reader),
         holders: readList(reader, HOLDERS_MAX, HOLDER_BYTES_MIN, 'holders', readHolder),
-        leases: readList(reader, RUNS_MAX, LEASE_BYTES, 'leases', (from) => ({
-          ...readRun(from),
-          ttlMs: from.u32(),
-        })),
+        leases: readList(reader, RUNS_MAX, LEASE_BYTES, 'leases', readLease),
+        imports: readList(reader, RUNS_MAX, LEASE_BYTES, 'imports', readLease),
         hashes: readHashRuns(reader),
       };
     case FrameType.publish:
@@ -192,6 +191,14 @@ function writeRun(run: ChunkRun, writer: ByteWriter): ByteWriter {
 
 function readRun(reader: ByteReader): ChunkRun {
   return checkRun({ firstChunk: reader.u32(), chunkCount: reader.u32() });
+}
+
+function writeLease(lease: ChunkRun & { readonly ttlMs: number }, writer: ByteWriter): ByteWriter {
+  return writeRun(lease, writer).u32(Math.ceil(lease.ttlMs));
+}
+
+function readLease(reader: ByteReader): ChunkRun & { readonly ttlMs: number } {
+  return { ...readRun(reader), ttlMs: reader.u32() };
 }
 
 function writeHashRun(run: HashRun, writer: ByteWriter): ByteWriter {

@@ -23,6 +23,10 @@ export class ChunkFetcher {
   readonly #neighbours: Neighbours;
   /** First chunk that the consumer has not taken yet; undefined while there is no consumer. */
   consumerChunk: number | undefined;
+  /** Chunks that this node is to fetch from another zone, and until when, ms. */
+  readonly imports = new Map<number, number>();
+  /** Other zones may be asked for anything: nobody else is in this one, or it does not get what it lacks. */
+  mayCross = false;
 
   constructor(
     context: SwarmContext,
@@ -46,6 +50,7 @@ export class ChunkFetcher {
       else usable.push(neighbour);
     }
     prng.shuffle(usable);
+    if (this.imports.size > 0) usable.sort((left, right) => Number(right.isFar) - Number(left.isFar));
     const inOrder = this.#allComplete();
     for (let turn = 0; usable.length > 0 && requests.brisk < requests.target; ) {
       turn %= usable.length;
@@ -148,6 +153,7 @@ export class ChunkFetcher {
   #pick(neighbour: Neighbour, inOrder: boolean): number | undefined {
     const { limits, prng } = this.#context;
     const { held, open } = this.#ledger;
+    if (neighbour.isFar && !this.mayCross) return this.#pickImport(neighbour);
     const from = held.firstMissing();
     if (inOrder) return open.firstPresent(from);
     if (
@@ -160,6 +166,13 @@ export class ChunkFetcher {
     }
     const to = this.#ledger.windowEnd(limits.windowChunks);
     return pickCommon(open, neighbour.available, { from, to }, prng);
+  }
+
+  #pickImport({ available }: Neighbour): number | undefined {
+    for (const chunk of this.imports.keys()) {
+      if (this.#ledger.open.has(chunk) && available.has(chunk)) return chunk;
+    }
+    return undefined;
   }
 
   #request(neighbour: Neighbour, chunk: number, nowMs: number, isHedge: boolean): void {
@@ -175,6 +188,7 @@ export class ChunkFetcher {
     for (const neighbour of this.#neighbours.values()) {
       if (neighbour.peer === request.peer || neighbour.state !== 'live' || nowMs < neighbour.pausedUntilMs)
         continue;
+      if (neighbour.isFar && !this.mayCross && !this.imports.has(request.chunk)) continue;
       if (neighbour.inFlight < Math.floor(neighbour.window) && neighbour.available.has(request.chunk)) {
         others.push(neighbour);
       }

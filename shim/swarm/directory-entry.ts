@@ -1,6 +1,7 @@
 import type { BlobKey } from '../base/blob-key.ts';
 import { Bitmap } from './bitmap.ts';
 import type { ChunkHash, ChunkRun, PeerId } from './messages.ts';
+import { ZoneImports } from './zone-imports.ts';
 
 export interface Participant {
   readonly peer: PeerId;
@@ -45,6 +46,7 @@ export class DirectoryEntry {
   readonly hashLog: number[] = [];
   /** Chunks that nobody holds and nobody reads. */
   readonly free: Bitmap;
+  readonly zones: ZoneImports;
   readonly #holders: Uint16Array;
   readonly #leaseOf: (Lease | undefined)[];
   /** It only listens until then; undefined until somebody asks for leases. */
@@ -61,6 +63,7 @@ export class DirectoryEntry {
     this.chunkCount = chunkCount;
     this.hashes = new Array(chunkCount).fill(undefined);
     this.free = Bitmap.full(chunkCount);
+    this.zones = new ZoneImports(chunkCount);
     this.#holders = new Uint16Array(chunkCount);
     this.#leaseOf = new Array(chunkCount).fill(undefined);
   }
@@ -91,12 +94,24 @@ export class DirectoryEntry {
 
   removeParticipant(participant: Participant): void {
     for (const lease of this.leases) if (lease.peer === participant.peer) this.endLease(lease);
-    for (const chunk of participant.held.toArray()) this.#dropHolder(chunk);
+    for (const chunk of participant.held.toArray()) this.#dropHolder(chunk, participant);
+    this.zones.leave(participant.zone, participant.peer);
     this.participants.delete(participant.peer);
     const last = this.roster.pop();
     if (last === undefined || last === participant) return;
     this.roster[participant.rosterIndex] = last;
     last.rosterIndex = participant.rosterIndex;
+  }
+
+  /** Where the participant is; before it is told what it holds. */
+  setZone(participant: Participant, zone: string): void {
+    if (participant.zone === zone) return;
+    const { held } = participant;
+    for (const chunk of held.toArray()) this.zones.drop(participant.zone, chunk);
+    this.zones.leave(participant.zone, participant.peer);
+    participant.zone = zone;
+    this.zones.enter(zone);
+    for (const chunk of held.toArray()) this.zones.hold(zone, chunk, participant.peer);
   }
 
   /** Replaces what the participant holds; its leases progress by what is new. */
@@ -110,7 +125,7 @@ export class DirectoryEntry {
         if (((changed >>> bit) & 1) === 0) continue;
         const chunk = (word << 5) + bit;
         if (held.has(chunk)) this.#addHolder(chunk, participant, nowMs);
-        else this.#dropHolder(chunk);
+        else this.#dropHolder(chunk, participant);
       }
     }
   }
@@ -171,6 +186,7 @@ export class DirectoryEntry {
   #addHolder(chunk: number, participant: Participant, nowMs: number): void {
     this.#holders[chunk] = (this.#holders[chunk] as number) + 1;
     this.free.delete(chunk);
+    this.zones.hold(participant.zone, chunk, participant.peer);
     const lease = this.#leaseOf[chunk];
     if (lease === undefined) return;
     this.#leaseOf[chunk] = undefined;
@@ -182,7 +198,8 @@ export class DirectoryEntry {
     if (lease.remaining === 0) this.endLease(lease);
   }
 
-  #dropHolder(chunk: number): void {
+  #dropHolder(chunk: number, { zone }: Participant): void {
+    this.zones.drop(zone, chunk);
     const count = (this.#holders[chunk] as number) - 1;
     this.#holders[chunk] = count;
     if (count === 0 && this.#leaseOf[chunk] === undefined) this.free.add(chunk);

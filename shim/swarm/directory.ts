@@ -19,6 +19,12 @@ const SHARED_PAUSE_MAX_MS = 2_000;
 const MISSING_RUNS_MAX = 16;
 /** Leases at once while hardly a chunk has been read, or nearly all have. */
 const LEASES_LEAST = 16;
+/** An import that is not done by then is given to another node, ms. */
+const IMPORT_TTL_MS = 2_000;
+/** What was asked for just before that may still come, ms. */
+const IMPORT_GRACE_MS = 1_000;
+/** Participants looked at to find one of a zone with room for an import. */
+const IMPORTER_DRAWS = 64;
 const TTL_MIN_MS = 1_000;
 const TTL_MAX_MS = 1_200_000;
 
@@ -62,7 +68,7 @@ export class Directory {
     const participant = entry.participants.get(peer) ?? this.#admit(entry, peer);
     if (participant === undefined) return;
     this.#warmUp(entry, message, nowMs);
-    participant.zone = message.zone;
+    entry.setZone(participant, message.zone);
     participant.complete = held.isFull;
     participant.leasesWanted = clamp(message.leasesWanted, 0, this.#context.limits.leasesPerNode);
     participant.missing = runsWithin(message.missing, entry.chunkCount, MISSING_RUNS_MAX);
@@ -174,7 +180,12 @@ export class Directory {
     this.#send(entry, participant, this.#grant(entry, participant, 1, nowMs));
   }
 
-  #send(entry: DirectoryEntry, participant: Participant, leases: readonly GrantedLease[]): void {
+  #send(
+    entry: DirectoryEntry,
+    participant: Participant,
+    leases: readonly GrantedLease[],
+    granted?: { readonly source: Holder; readonly imports: readonly GrantedLease[] },
+  ): void {
     const countMax = this.#context.limits.hashesPerMessageMax;
     const news = entry.hashLog.slice(participant.hashCursor, participant.hashCursor + countMax);
     participant.hashCursor += news.length;
@@ -183,17 +194,24 @@ export class Directory {
       entry.hashes,
       countMax,
     );
-    const holders = participant.complete ? [] : this.#holdersFor(entry, participant);
-    this.#context.send(participant.peer, { kind: 'directory', key: entry.key, holders, leases, hashes });
+    const holders = granted
+      ? [granted.source]
+      : participant.complete
+        ? []
+        : this.#holdersFor(entry, participant);
+    const imports = granted?.imports ?? [];
+    const { key } = entry;
+    this.#context.send(participant.peer, { kind: 'directory', key, holders, leases, imports, hashes });
   }
 
-  /** A random sample, three quarters of it from the asker's zone where that has so many. */
+  /** A random sample of the asker's zone; of others only where that has few. */
   #holdersFor(entry: DirectoryEntry, asker: Participant): Holder[] {
     const countMax = this.#context.limits.directoryHoldersPerAnswer;
     const drawn = this.#draw(entry, countMax * 3).filter((other) => other !== asker);
     const near = drawn.filter((other) => other.zone === asker.zone);
     const far = drawn.filter((other) => other.zone !== asker.zone);
-    const farCount = Math.min(far.length, Math.max(countMax >>> 2, countMax - near.length));
+    // What comes from another zone is imported by one node: others need nobody there, unless they are few.
+    const farCount = Math.min(far.length, Math.max(0, (countMax >>> 2) - near.length));
     const chosen = [...near.slice(0, countMax - farCount), ...far.slice(0, farCount)];
     asker.holdersTold = Math.max(asker.holdersTold, chosen.length);
     return chosen.map(({ peer, zone, complete }) => ({ peer, zone, complete }));
@@ -298,6 +316,7 @@ export class Directory {
 
   #hasNews(entry: DirectoryEntry): boolean {
     if (entry.free.count > 0 && entry.leases.size < this.#leasesMax(entry)) return true;
+    if (entry.zones.hasWanted) return true;
     return entry.roster.length > 1 && entry.roster.length <= this.#context.limits.smallSwarm;
   }
 
@@ -306,6 +325,7 @@ export class Directory {
     const resumesMs = Math.max(entry.warmUntilMs ?? 0, entry.pausedUntilMs);
     if (nowMs < resumesMs && entry.free.count > 0) entry.pushAtMs = resumesMs;
     this.#pushHolders(entry);
+    this.#pushImports(entry, nowMs);
     for (let draws = 0; draws < this.#context.limits.leasesPerBlob; draws++) {
       if (entry.free.count === 0 || entry.leases.size >= this.#leasesMax(entry)) return;
       const participant = this.#drawWaiting(entry, nowMs);
@@ -313,6 +333,34 @@ export class Directory {
       if (participant === undefined || leases.length === 0) return;
       this.#send(entry, participant, leases);
     }
+  }
+
+  /** What a zone lacks and another holds is given to one of its nodes to fetch. */
+  #pushImports(entry: DirectoryEntry, nowMs: number): void {
+    const { zones } = entry;
+    if (!zones.hasWanted) return;
+    for (const zone of [...zones.zoneNames()]) {
+      for (const chunk of this.#context.prng.shuffle(zones.wantedBy(zone))) {
+        const importer = this.#drawImporter(entry, zone, chunk);
+        const source = zones.sourceOf(zone, chunk);
+        if (importer === undefined || source === undefined) break;
+        const run = { firstChunk: chunk, chunkCount: 1 };
+        zones.start(zone, { peer: importer.peer, run, expiresMs: nowMs + IMPORT_TTL_MS + IMPORT_GRACE_MS });
+        const imports = [{ ...run, ttlMs: IMPORT_TTL_MS }];
+        this.#send(entry, importer, [], { source: { ...source, complete: false }, imports });
+      }
+    }
+    zones.sweep(nowMs);
+    if (zones.hasWanted) entry.pushAtMs = nowMs + this.#context.limits.directoryPushDelayMs;
+  }
+
+  #drawImporter(entry: DirectoryEntry, zone: string, chunk: number): Participant | undefined {
+    for (let tries = 0; tries < IMPORTER_DRAWS; tries++) {
+      const drawn = entry.roster[this.#context.prng.below(entry.roster.length)];
+      if (drawn === undefined || drawn.zone !== zone || drawn.held.has(chunk)) continue;
+      if (entry.zones.hasRoom(zone, drawn.peer)) return drawn;
+    }
+    return undefined;
   }
 
   /** Tells those who know of few holders about the others. */
@@ -334,7 +382,7 @@ export class Directory {
   }
 
   #sweep(entry: DirectoryEntry, nowMs: number): void {
-    entry.sweepAtMs = Number.POSITIVE_INFINITY;
+    entry.sweepAtMs = entry.zones.sweep(nowMs);
     for (const lease of entry.leases) {
       if (nowMs >= lease.expiresMs) entry.endLease(lease);
       else entry.sweepAtMs = Math.min(entry.sweepAtMs, lease.expiresMs);

@@ -35,6 +35,8 @@ export interface SwarmLimits {
   readonly requestsPerPeerMax: number;
   /** Chunks served at once. Enough to fill a link, and no more: a chunk can be passed on only when whole (4 beat 8 by 1–3 % at 200 nodes). */
   readonly uploadSlots: number;
+  /** Slots besides these for nodes of other zones: a whole zone waits for what one of them fetches. */
+  readonly uploadSlotsForImports: number;
   /** Range of the hint in `busy`, ms. */
   readonly busyHintMinMs: number;
   readonly busyHintMaxMs: number;
@@ -116,6 +118,7 @@ export const DEFAULT_LIMITS: SwarmLimits = {
   requestsAheadMs: 60,
   requestsPerPeerMax: 16,
   uploadSlots: 4,
+  uploadSlotsForImports: 1,
   busyHintMinMs: 10,
   busyHintMaxMs: 200,
   windowChunks: 256,

@@ -99,7 +99,7 @@ export class MessageRouter {
       this.#context.send(peer, { kind: 'gone', requestId });
       return;
     }
-    const retryAfterMs = uploads.take(peer, requestId, nowMs);
+    const retryAfterMs = uploads.take(peer, requestId, nowMs, this.#context.isFar(peer));
     if (retryAfterMs === undefined) this.#context.emit({ kind: 'serve', peer, requestId, key, chunk });
     else this.#context.send(peer, { kind: 'busy', requestId, retryAfterMs });
   }

@@ -54,6 +54,8 @@ export type PeerMessage =
       readonly key: BlobKey;
       readonly holders: readonly Holder[];
       readonly leases: readonly (ChunkRun & { readonly ttlMs: number })[];
+      /** Runs that the receiver is to fetch from another zone, for all of its own; `holders` says of whom. */
+      readonly imports: readonly (ChunkRun & { readonly ttlMs: number })[];
       readonly hashes: readonly HashRun[];
     }
   /** Lease holder to the directory nodes: these chunks were read at the origin and hash to this. Renews the lease. */

@@ -6,6 +6,8 @@ import type { SwarmContext } from './swarm-context.ts';
 /** `wanted`: no connection yet; `asked`: follow sent; `live`: its bitmap came. */
 export interface Neighbour {
   readonly peer: PeerId;
+  /** In another zone: asked only for what this node is to import. */
+  isFar: boolean;
   state: 'wanted' | 'asked' | 'live';
   sinceMs: number;
   available: Bitmap;
@@ -38,7 +40,8 @@ export class Neighbours {
   readonly #key: BlobKey;
   readonly #sizeBytes: number;
   readonly #chunkCount: number;
-  readonly #known = new Map<PeerId, { notBeforeMs: number }>();
+  readonly #known = new Map<PeerId, { notBeforeMs: number; readonly isFar: boolean }>();
+  #nearKnown = 0;
   readonly #followed = new Map<PeerId, Neighbour>();
   #reviewAtMs = 0;
   /** Set when more neighbours would help but nobody else is known who has room. */
@@ -60,6 +63,11 @@ export class Neighbours {
     return this.#known.size;
   }
 
+  /** Whether nobody else of this zone is known: then other zones are as good. */
+  get isAloneInZone(): boolean {
+    return this.#nearKnown === 0;
+  }
+
   get(peer: PeerId): Neighbour | undefined {
     return this.#followed.get(peer);
   }
@@ -69,10 +77,12 @@ export class Neighbours {
   }
 
   learnHolders(holders: readonly Holder[]): void {
-    for (const { peer } of holders) {
+    for (const { peer, zone } of holders) {
       if (peer === this.#context.self || this.#known.has(peer)) continue;
       if (this.#known.size >= KNOWN_MAX) this.#forgetOldest();
-      this.#known.set(peer, { notBeforeMs: Number.NEGATIVE_INFINITY });
+      const isFar = zone !== '' && this.#context.zone !== '' && zone !== this.#context.zone;
+      if (!isFar) this.#nearKnown++;
+      this.#known.set(peer, { notBeforeMs: Number.NEGATIVE_INFINITY, isFar });
     }
   }
 
@@ -103,9 +113,17 @@ export class Neighbours {
 
   /** A follower is a likely source as well; this makes the mesh symmetric, so that who comes last is heard too. */
   followBack(peer: PeerId, nowMs: number): void {
-    this.learnHolders([{ peer, zone: '', complete: false }]);
+    const isFar = this.#context.isFar(peer);
+    this.learnHolders([{ peer, zone: this.#context.peers.zoneOf(peer), complete: false }]);
+    if (isFar && !this.isAloneInZone) return;
     if (this.#followed.has(peer) || this.#followed.size >= this.#context.limits.neighboursMax) return;
     if (this.#context.peers.isUsable(peer, nowMs)) this.#follow(peer, nowMs);
+  }
+
+  /** Follows a holder of another zone, for an import. */
+  followFar(peer: PeerId, nowMs: number): void {
+    if (this.#followed.has(peer) || this.#followed.size >= this.#context.limits.neighboursMax) return;
+    if (this.#context.isFar(peer) && this.#context.peers.isUsable(peer, nowMs)) this.#follow(peer, nowMs);
   }
 
   handleConnected(peer: PeerId, nowMs: number): void {
@@ -121,6 +139,7 @@ export class Neighbours {
     neighbour.state = 'live';
     neighbour.sinceMs = nowMs;
     neighbour.available = available;
+    neighbour.isFar = this.#context.isFar(peer);
     return neighbour;
   }
 
@@ -136,7 +155,7 @@ export class Neighbours {
 
   /** The peer takes part no longer. */
   forget(peer: PeerId): void {
-    this.#known.delete(peer);
+    this.#forgetKnown(peer);
     this.#followed.delete(peer);
   }
 
@@ -157,6 +176,7 @@ export class Neighbours {
     const { peers, prng } = this.#context;
     const usable: PeerId[] = [];
     for (const [peer, known] of this.#known) {
+      if (known.isFar && !this.isAloneInZone) continue;
       if (this.#followed.has(peer) || nowMs < known.notBeforeMs || !peers.isUsable(peer, nowMs)) continue;
       usable.push(peer);
     }
@@ -182,6 +202,7 @@ export class Neighbours {
   #follow(peer: PeerId, nowMs: number): void {
     const neighbour: Neighbour = {
       peer,
+      isFar: this.#context.isFar(peer),
       state: 'wanted',
       sinceMs: nowMs,
       available: new Bitmap(this.#chunkCount),
@@ -222,8 +243,13 @@ export class Neighbours {
   #forgetOldest(): void {
     for (const peer of this.#known.keys()) {
       if (this.#followed.has(peer)) continue;
-      this.#known.delete(peer);
+      this.#forgetKnown(peer);
       return;
     }
+  }
+
+  #forgetKnown(peer: PeerId): void {
+    if (this.#known.get(peer)?.isFar === false) this.#nearKnown--;
+    this.#known.delete(peer);
   }
 }

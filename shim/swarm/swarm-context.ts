@@ -61,6 +61,12 @@ export class SwarmContext {
     return this.peers.othersCount === 0;
   }
 
+  /** Whether the peer is known to be in another zone. */
+  isFar(peer: PeerId): boolean {
+    const zone = this.peers.zoneOf(peer);
+    return this.zone !== '' && zone !== '' && zone !== this.zone;
+  }
+
   emit(action: Action): void {
     this.#actions.push(action);
   }

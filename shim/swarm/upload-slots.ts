@@ -22,8 +22,9 @@ export class UploadSlots {
   }
 
   /** Undefined when a slot was taken, else the hint for `busy`, ms. */
-  take(peer: PeerId, requestId: number, nowMs: number): number | undefined {
-    if (this.#used >= this.#limits.uploadSlots) return this.#hintMs();
+  take(peer: PeerId, requestId: number, nowMs: number, isImport = false): number | undefined {
+    const { uploadSlots, uploadSlotsForImports } = this.#limits;
+    if (this.#used >= uploadSlots + (isImport ? uploadSlotsForImports : 0)) return this.#hintMs();
     let ofPeer = this.#startedMs.get(peer);
     if (ofPeer === undefined) {
       ofPeer = new Map();

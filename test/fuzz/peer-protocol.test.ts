@@ -51,6 +51,7 @@ function randomMessage(random: Random): PeerMessage {
         holders: list(() => ({ peer: '10.0.0.1:65002', zone: '', complete: flag })),
       },
       ...{ leases: list(() => ({ ...run(), ttlMs: u32() })), hashes: list(hashRun) },
+      ...{ imports: list(() => ({ ...run(), ttlMs: u32() })) },
     }),
     () => ({ kind: 'publish', key, hashes: hashRun() }),
     () => ({ kind: 'returnLease', key, run: run(), retryAfterMs: u32() }),

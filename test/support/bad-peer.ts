@@ -88,7 +88,7 @@ export class BadPeer {
     const key = this.#key;
     if (message.kind === 'announce') {
       const holders = [{ peer: this.self, zone: '', complete: true }];
-      this.#send(socket, { kind: 'directory', key, holders, leases: [], hashes: this.#hashes });
+      this.#send(socket, { kind: 'directory', key, holders, leases: [], imports: [], hashes: this.#hashes });
     }
     if (message.kind === 'follow')
       this.#send(socket, { kind: 'bitmap', key, held: this.#held(), hashes: this.#hashes });

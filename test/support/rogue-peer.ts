@@ -218,7 +218,8 @@ class Rogue {
   #deceive(socket: Socket, { kind }: PeerMessage): void {
     const { key } = this.#order;
     const holders = [{ peer: this.#self, zone: '', complete: true }];
-    if (kind === 'announce') this.#tell(socket, { kind: 'directory', key, holders, leases: [], hashes: [] });
+    if (kind === 'announce')
+      this.#tell(socket, { kind: 'directory', key, holders, leases: [], imports: [], hashes: [] });
     if (kind === 'follow') this.#tell(socket, { kind: 'bitmap', key, held: this.#held(), hashes: [] });
   }
 

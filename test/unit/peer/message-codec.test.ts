@@ -37,6 +37,7 @@ const SAMPLES: readonly PeerMessage[] = [
       { peer: '[fd00::1]:65002', zone: '', complete: false },
     ],
     leases: [{ firstChunk: 8, chunkCount: 4, ttlMs: 5000 }],
+    imports: [{ firstChunk: 9, chunkCount: 1, ttlMs: 2_000 }],
     hashes: runs,
   },
   { kind: 'publish', key, hashes: { firstChunk: 5, hashes: [hash()] } },

@@ -91,6 +91,7 @@ test('SwarmNode: nonsense from a peer never throws', () => {
         { peer: 'x:1', zone: '', complete: false },
       ],
       leases: runs(),
+      imports: runs(),
       hashes: hashes(),
     }),
     () => ({ kind: 'publish', key, hashes: hashes()[0] as { firstChunk: number; hashes: ChunkHash[] } }),
@@ -126,6 +127,7 @@ test('SwarmNode: a peer whose chunk is wrong is hung up on and not asked again',
       key,
       holders: [{ peer: 'liar:1', zone: 'z', complete: true }],
       leases: [],
+      imports: [],
       hashes: allHashes,
     },
     1,
@@ -162,6 +164,7 @@ test('SwarmNode: after distrust() the origin alone is read, and who gave other b
       key,
       holders: [{ peer: 'liar:1', zone: 'z', complete: true }],
       leases: [],
+      imports: [],
       hashes: allHashes,
     },
     1,
@@ -191,7 +194,11 @@ function askedOnce(): { node: SwarmNode; requests: Extract<PeerMessage, { kind: 
   const node = nodeWithPeers('silent:1');
   node.join({ key, sizeBytes, held: undefined, hashes: [] }, 0);
   const holders = [{ peer: 'silent:1', zone: 'z', complete: true }];
-  node.handleMessage('silent:1', { kind: 'directory', key, holders, leases: [], hashes: allHashes }, 1);
+  node.handleMessage(
+    'silent:1',
+    { kind: 'directory', key, holders, leases: [], imports: [], hashes: allHashes },
+    1,
+  );
   runUntil(node, 10);
   node.handleMessage('silent:1', { kind: 'bitmap', key, held: new Uint8Array([15]), hashes: [] }, 10);
   return { node, requests: sent(drain(node), 'request') };
