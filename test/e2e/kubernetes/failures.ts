@@ -1,24 +1,26 @@
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { eventually } from '../../support/pull-site.ts';
-import type { KubeImage } from '../../support/real/kube-cluster.ts';
 import type { KubeNode } from '../../support/real/kube-node.ts';
 import {
   bringAgentBack,
   type ClusterSite,
+  costOf,
   createPod,
+  eventsOf,
   makeNamespace,
   OPTED_IN,
   type Pod,
   pullersOf,
+  pullResultsOf,
   removeNamespace,
   startPod,
   waitUntilReady,
 } from './site.ts';
 
 const MEGABYTE = 1_000_000;
-const LAYERS_BYTES = [20 * MEGABYTE, 10 * MEGABYTE];
-/** The registry's uplink while something is broken in the middle of a pull: three seconds for the image. */
+const LAYERS_BYTES = [40 * MEGABYTE, 20 * MEGABYTE];
+/** The registry's uplink: six seconds for the image, so that the middle of a pull can be hit. */
 const SLOW_BYTES_PER_SECOND = 10 * MEGABYTE;
 const UNDER_WAY_BYTES = 8 * MEGABYTE;
 const NAMESPACE = 'failures';
@@ -29,10 +31,6 @@ export function testFailures(site: ClusterSite): void {
   const { cluster, ledger } = site;
   const node = cluster.nodes[0] as KubeNode;
   let healthySeconds = 0;
-  const costOf = (seconds: number) => {
-    const more = seconds - healthySeconds;
-    return `${more >= 0 ? '+' : '−'}${Math.abs(more).toFixed(1)} s against nothing broken`;
-  };
   const freshPod = async (name: string): Promise<Pod> => {
     const image = await cluster.registry.push(`${NAMESPACE}/${name}`, LAYERS_BYTES);
     return { name, namespace: NAMESPACE, image, labels: OPTED_IN, node };
@@ -45,7 +43,7 @@ export function testFailures(site: ClusterSite): void {
     const pod = await freshPod('healthy');
     cluster.registry.gate.setRate(SLOW_BYTES_PER_SECOND);
     healthySeconds = await startPod(site, pod);
-    ledger.add('one pod, 30 MB at 10 MB/s', healthySeconds, 'what the following are measured against');
+    ledger.add('one pod, 60 MB at 10 MB/s', healthySeconds, 'what the following are measured against');
     assert.equal(pullersOf(site, pod.image), ['agent']);
   });
 
@@ -53,11 +51,11 @@ export function testFailures(site: ClusterSite): void {
     const pod = await freshPod('agent-killed');
     const startedMs = performance.now();
     await createPod(site, pod);
-    await underWay(site, pod.image);
+    await underWay(site, pod);
     node.agent.kill('SIGKILL');
     await waitUntilReady(site, pod);
     const seconds = (performance.now() - startedMs) / 1000;
-    ledger.add('agent killed mid-pull', seconds, costOf(seconds));
+    ledger.add('agent killed mid-pull', seconds, costOf(seconds, healthySeconds));
     assert.ok(pullersOf(site, pod.image).includes('containerd'));
     await bringAgentBack(node);
   });
@@ -66,11 +64,11 @@ export function testFailures(site: ClusterSite): void {
     const pod = await freshPod('agent-frozen');
     const startedMs = performance.now();
     await createPod(site, pod);
-    await underWay(site, pod.image);
+    await underWay(site, pod);
     node.agent.kill('SIGSTOP');
     await waitUntilReady(site, pod);
     const seconds = (performance.now() - startedMs) / 1000;
-    ledger.add('agent frozen mid-pull', seconds, costOf(seconds));
+    ledger.add('agent frozen mid-pull', seconds, costOf(seconds, healthySeconds));
     node.agent.kill('SIGCONT');
     await node.front.waitForAgent('healthy');
   });
@@ -82,8 +80,10 @@ export function testFailures(site: ClusterSite): void {
     await node.kubelet.start();
     const pod = await freshPod('agent-absent');
     const seconds = await startPod(site, pod);
-    ledger.add('agent absent while kubelet starts', seconds, costOf(seconds));
+    ledger.add('agent absent while kubelet starts', seconds, costOf(seconds, healthySeconds));
     assert.equal(pullersOf(site, pod.image), ['containerd']);
+    const [result] = await pullResultsOf(node, pod.name);
+    assert.equal([result?.accelerated, result?.reason], [false, 'agent-unreachable']);
     await bringAgentBack(node);
     const after = await freshPod('agent-back');
     await startPod(site, after);
@@ -94,11 +94,11 @@ export function testFailures(site: ClusterSite): void {
     const pod = await freshPod('containerd-restarted');
     const startedMs = performance.now();
     await createPod(site, pod);
-    await underWay(site, pod.image);
+    await underWay(site, pod);
     await node.containerd.restart();
     await waitUntilReady(site, pod);
     const seconds = (performance.now() - startedMs) / 1000;
-    ledger.add('containerd restarted mid-pull', seconds, costOf(seconds));
+    ledger.add('containerd restarted mid-pull', seconds, costOf(seconds, healthySeconds));
   });
 
   for (const { state, signal } of [
@@ -109,7 +109,7 @@ export function testFailures(site: ClusterSite): void {
       node.nri.kill(signal);
       const pod = await freshPod(`nri-${state}`);
       const seconds = await startPod(site, pod);
-      ledger.add(`NRI plugin ${state}`, seconds, costOf(seconds));
+      ledger.add(`NRI plugin ${state}`, seconds, costOf(seconds, healthySeconds));
       assert.equal(pullersOf(site, pod.image), ['agent']);
       if (signal === 'SIGSTOP') node.nri.kill('SIGCONT');
       else await node.nri.restart();
@@ -125,24 +125,38 @@ export function testFailures(site: ClusterSite): void {
     const startedMs = performance.now();
     const since = () => (performance.now() - startedMs) / 1000;
     for (const pod of pods) await createPod(site, pod);
-    await underWay(site, image);
+    await underWay(site, pods[1] as Pod);
     cut.link.cut();
     try {
       await Promise.all(pods.filter(({ node: on }) => on !== cut).map((pod) => waitUntilReady(site, pod)));
-      ledger.add("a node's link cut mid-pull: the other nodes", since(), costOf(since()));
+      ledger.add("a node's link cut mid-pull: the other nodes", since(), costOf(since(), healthySeconds));
     } finally {
       cut.link.mend();
     }
     await Promise.all(pods.map((pod) => waitUntilReady(site, pod)));
-    ledger.add("a node's link cut mid-pull: the node itself, link mended then", since(), costOf(since()));
+    ledger.add(
+      "a node's link cut mid-pull: the node itself, link mended then",
+      since(),
+      costOf(since(), healthySeconds),
+    );
     cluster.registry.gate.setRate(cluster.registry.rateBytesPerSecond);
     await removeNamespace(site, NAMESPACE);
   });
 }
 
-async function underWay({ cluster }: ClusterSite, image: KubeImage): Promise<void> {
+/** Resolves in the middle of a pull: kubelet has asked for it, and neither nothing nor everything has come. */
+async function underWay(site: ClusterSite, pod: Pod): Promise<void> {
+  const { image } = pod;
   const filter = { class: 'blob', method: 'GET', path: `/v2/${image.repository}/` } as const;
-  const read = () => cluster.registry.gate.count(filter).bytes;
-  const bytes = await eventually(read, (value) => value >= UNDER_WAY_BYTES, UNDER_WAY_TIMEOUT_MS);
+  const read = async () => ({
+    isAsked: /\bPulling\b/.test(await eventsOf(site, pod)),
+    bytes: site.cluster.registry.gate.count(filter).bytes,
+  });
+  const { bytes } = await eventually(
+    read,
+    (now) => now.isAsked && now.bytes >= UNDER_WAY_BYTES,
+    UNDER_WAY_TIMEOUT_MS,
+  );
   assert.ok(bytes >= UNDER_WAY_BYTES, `the pull is not under way: ${bytes} bytes`);
+  assert.ok(bytes < image.ownBytes, 'the pull is at its end');
 }

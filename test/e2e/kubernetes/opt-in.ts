@@ -53,6 +53,12 @@ export function testOptIn(site: ClusterSite): void {
     const reads = originReads(site, image);
     ledger.add('three nodes, 30 MB, not opted in', seconds, `registry read ${reads.toFixed(2)} times`);
     assert.equal(pullersOf(site, image), ['containerd']);
+    const results = await Promise.all(cluster.nodes.map((node) => pullResultsOf(node, 'app')));
+    assert.equal(
+      results.flat(),
+      cluster.nodes.map(() => ({})),
+      'and is not written to',
+    );
     assert.ok(reads > 2.9, `each byte was read ${reads} times`);
     await removeNamespace(site, namespace);
   });

@@ -164,6 +164,11 @@ export function eventsOf({ cluster }: Pick<ClusterSite, 'cluster'>, pod: Pod): P
   return cluster.kubectl.run('get', 'events', '-n', pod.namespace, filter).catch(() => '');
 }
 
+export function costOf(seconds: number, healthySeconds: number): string {
+  const more = seconds - healthySeconds;
+  return `${more >= 0 ? '+' : '−'}${Math.abs(more).toFixed(1)} s against nothing broken`;
+}
+
 /** Starts an agent again that has been told to end or was killed. */
 export async function bringAgentBack({ agent, front }: KubeNode): Promise<void> {
   await front.waitForAgent('gone');
