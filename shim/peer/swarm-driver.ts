@@ -7,13 +7,11 @@ import type { DiskCache } from '../cache/disk-cache.ts';
 import { Bitmap } from '../swarm/bitmap.ts';
 import type { Action, ChunkRun, PeerId } from '../swarm/messages.ts';
 import type { OriginOutcome, SwarmNode, SwarmSnapshot } from '../swarm/swarm-node.ts';
-import { type ArrivalOutcome, ArrivingChunk } from './arriving-chunk.ts';
 import type { BlobFetch, ChunkSource } from './blob-fetch.ts';
-import { protocolError } from './byte-codec.ts';
 import { hashRunsOf } from './cached-hash-runs.ts';
 import { ChunkBufferPool } from './chunk-buffer-pool.ts';
+import { ChunkIntake } from './chunk-intake.ts';
 import { ChunkServer } from './chunk-server.ts';
-import type { ChunkTarget } from './frame-reader.ts';
 import { GrantedReads } from './granted-reads.ts';
 import type { MembershipSource } from './membership.ts';
 import { OriginPermission } from './origin-permission.ts';
@@ -25,7 +23,7 @@ import type { ReadRight } from './read-right.ts';
 import { RightExchange } from './right-exchange.ts';
 import type { RightsFile } from './rights-file.ts';
 import type { TransferCounters } from './transfer-counters.ts';
-import { elapsedUs, FAILED_SIZE, type TransferObserver } from './transfer-observer.ts';
+import type { TransferObserver } from './transfer-observer.ts';
 
 /** Actions carried out before other work of the process gets its turn. */
 const ACTIONS_PER_TURN = 256;
@@ -60,8 +58,7 @@ export class SwarmDriver implements ChunkSource {
   readonly #options: SwarmDriverOptions;
   readonly #node: SwarmNode;
   readonly #cache: DiskCache;
-  readonly #counters: TransferCounters;
-  readonly #pool: ChunkBufferPool;
+  readonly #intake: ChunkIntake;
   readonly #links: PeerLinks;
   readonly #server: ChunkServer;
   readonly #rights: RightExchange;
@@ -88,12 +85,11 @@ export class SwarmDriver implements ChunkSource {
     });
     this.#node = options.node;
     this.#cache = options.cache;
-    this.#counters = options.counters;
-    this.#pool = new ChunkBufferPool(options.cache.chunkSizeBytes, CHUNK_BUFFERS_MAX);
+    const pool = new ChunkBufferPool(options.cache.chunkSizeBytes, CHUNK_BUFFERS_MAX);
     this.#links = new PeerLinks({
       ...options.links,
       role: () => this.#permission.role,
-      pool: this.#pool,
+      pool,
       counters: options.counters,
       events: {
         onConnected: (peer, zone, role) => {
@@ -111,7 +107,7 @@ export class SwarmDriver implements ChunkSource {
           this.#input((nowMs) => this.#node.handleMessage(peer, message, nowMs));
         },
         onRight: (peer, message, session) => this.#rights.handleMessage(peer, message, session),
-        onChunk: (...chunk) => this.#expectChunk(...chunk),
+        onChunk: (...chunk) => this.#intake.expect(...chunk),
       },
     });
     const { cache, upload, counters, observer } = options;
@@ -121,7 +117,16 @@ export class SwarmDriver implements ChunkSource {
       counters,
       observer,
       links: this.#links,
-      pool: this.#pool,
+      pool,
+    });
+    this.#intake = new ChunkIntake({
+      node: this.#node,
+      pool,
+      counters,
+      observer,
+      fetchOf: (key) => this.#fetches.get(blobKeyId(key)),
+      workOf: (fetch) => this.#work.get(fetch),
+      input: (give) => this.#input(give),
     });
     this.#rights = new RightExchange({
       cache,
@@ -323,99 +328,5 @@ export class SwarmDriver implements ChunkSource {
   async #serve(action: Extract<Action, { kind: 'serve' }>): Promise<void> {
     await this.#server.serve(action);
     this.#input((nowMs) => this.#node.handleServed(action.peer, action.requestId, nowMs));
-  }
-
-  /** A chunk frame begins: is it one that was asked for, and where do its bytes go? */
-  #expectChunk(peer: PeerId, requestId: number, chunk: number, lengthBytes: number): ChunkTarget | undefined {
-    const expected = this.#node.expectedRequest(peer, requestId);
-    const fetch = expected && this.#fetches.get(blobKeyId(expected.key));
-    const hash = expected && this.#node.expectedHash(expected.key, expected.chunk);
-    if (expected === undefined || fetch === undefined || hash === undefined || fetch.signal.aborted) {
-      this.#counters.peerWastedBytes += lengthBytes;
-      return undefined;
-    }
-    if (expected.chunk !== chunk || fetch.blob.chunkBytes(chunk) !== lengthBytes)
-      throw protocolError('it sends another chunk than it was asked for');
-    this.#input((nowMs) => this.#node.handleChunkBegun(peer, requestId, nowMs));
-    const whole = this.#pool.take();
-    const request = { key: expected.key, chunk, requestId, peer, sentMs: expected.sentMs };
-    return new ArrivingChunk(whole.subarray(0, lengthBytes), hash, (arrival, outcome) => {
-      const work = this.#work.get(fetch);
-      const stored = this.#onArrival(fetch, request, arrival, hash, outcome).finally(() => {
-        this.#pool.give(whole);
-        work?.delete(stored);
-      });
-      work?.add(stored);
-    });
-  }
-
-  async #onArrival(
-    fetch: BlobFetch,
-    request: {
-      readonly key: BlobKey;
-      readonly chunk: number;
-      readonly requestId: number;
-      readonly peer: PeerId;
-      readonly sentMs: number;
-    },
-    arrival: ArrivingChunk,
-    hash: Uint8Array,
-    outcome: ArrivalOutcome,
-  ): Promise<void> {
-    const sizeBytes = outcome === 'right' ? arrival.buffer.length : FAILED_SIZE;
-    this.#observe('peerRead', fetch, request.chunk, sizeBytes, request.sentMs);
-    const stored = outcome === 'right' && (await this.#store(fetch, request.chunk, arrival.buffer, hash));
-    if (outcome === 'wrong') this.#counters.peerBadChunks += 1;
-    if (!stored) this.#counters.peerWastedBytes += arrival.buffer.length;
-    const elapsedMs = performance.now() - arrival.startedMs;
-    const result = stored ? 'stored' : outcome === 'wrong' ? 'wrongHash' : 'failed';
-    this.#input((nowMs) => this.#node.handleChunk({ ...request, outcome: result, elapsedMs }, nowMs));
-  }
-
-  async #store(fetch: BlobFetch, chunk: number, bytes: Buffer, hash: Uint8Array): Promise<boolean> {
-    if (fetch.signal.aborted) return false;
-    const { blob } = fetch;
-    // The other copy of a chunk that was asked of two peers.
-    if (blob.stateOf(chunk) === ChunkState.Verified) return true;
-    const startedMs = performance.now();
-    try {
-      await blob.write(chunk * blob.chunkSizeBytes, [bytes]);
-      const isNew = blob.stateOf(chunk) !== ChunkState.Verified;
-      this.#record(fetch, blob.claim(chunk, hash));
-      if (isNew) this.#observe('cacheWrite', fetch, chunk, bytes.length, startedMs);
-    } catch (error) {
-      this.#observe('cacheWrite', fetch, chunk, FAILED_SIZE, startedMs);
-      fetch.fail(error);
-      return false;
-    }
-    this.#counters.peerBytes += bytes.length;
-    this.#counters.peerChunks += 1;
-    if (!fetch.signal.aborted) fetch.chunkStored(chunk, 'peer');
-    return true;
-  }
-
-  /** Nobody waits for the record but the end of the fetch: the chunk counts already, and the next one can be asked for. */
-  #record(fetch: BlobFetch, recording: Promise<void>): void {
-    const work = this.#work.get(fetch);
-    const recorded = recording
-      .catch((error: unknown) => fetch.fail(error))
-      .finally(() => work?.delete(recorded));
-    work?.add(recorded);
-  }
-
-  #observe(
-    operation: 'peerRead' | 'cacheWrite',
-    fetch: BlobFetch,
-    chunk: number,
-    sizeBytes: number,
-    startedMs: number,
-  ): void {
-    this.#options.observer?.observe({
-      operation,
-      key: fetch.key,
-      offsetBytes: chunk * this.#cache.chunkSizeBytes,
-      sizeBytes,
-      latencyUs: elapsedUs(startedMs),
-    });
   }
 }
