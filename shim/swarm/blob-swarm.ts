@@ -292,6 +292,7 @@ export class BlobSwarm {
     this.isPulling = false;
     this.#tickAtMs = Number.POSITIVE_INFINITY;
     this.#resumeAtMs = Number.POSITIVE_INFINITY;
+    this.ledger.trustAll();
     this.fetcher.dropAll();
     this.neighbours.unfollowAll();
     this.#context.emit({ kind: 'complete', key: this.key });

@@ -2,7 +2,7 @@ import { DEFAULT_LIMITS, type SwarmLimits } from '../../shim/swarm/limits.ts';
 import type { WorldOptions } from './world-options.ts';
 
 /** The window never gets narrower than this many modelled chunks. */
-const WINDOW_CHUNKS_MIN = 32;
+const WINDOW_CHUNKS_MIN = 16;
 
 /**
  * The same world with chunks that stand for `factor` real ones: every size and rate is divided by it, so times stay as they

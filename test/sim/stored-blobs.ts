@@ -23,7 +23,9 @@ export function keep(
 ): void {
   const stored = node.stored.get(blob);
   if (stored === undefined) return;
-  if (stored.bytes[chunk] === NO_BYTES) stored.held++;
+  // As in the agent's cache, a second copy does not replace the first.
+  if (stored.bytes[chunk] !== NO_BYTES) return;
+  stored.held++;
   stored.bytes[chunk] = bytes;
   stored.writtenAt[chunk] = node.machine.writtenBytes;
   for (const observer of host.observers) observer.onStored?.(node, blob, chunk, host.nowMs);

@@ -29,7 +29,12 @@ export class CapsChecker implements Observer {
       Math.ceil(limits.requestsMax * (1 + limits.hedgeBudgetPercent / 100)) + limits.endgameChunks;
     const leasesMax = limits.leasesPerNode * 2;
     let leases = 0;
-    expectAtMost(node, 'uploads', snapshot.uploadsInFlight, limits.uploadSlots + limits.uploadSlotsForImports);
+    expectAtMost(
+      node,
+      'uploads',
+      snapshot.uploadsInFlight,
+      limits.uploadSlots + limits.uploadSlotsForImports,
+    );
     expectAtMost(node, 'requests', snapshot.requestsInFlight, requestsMax);
     expectAtMost(node, 'blobs of a directory', snapshot.directoryKeys, limits.directoryKeysMax);
     for (const blob of snapshot.blobs) {

@@ -45,6 +45,17 @@ test('Bitmap.firstMissing() and firstPresent() agree with a plain search', () =>
   }
 });
 
+test('Bitmap.endOfMissing() is where a plain count ends', () => {
+  const bitmap = bitmapOf(100, [0, 1, 5, 31, 32, 33, 64, 99]);
+  for (const count of [1, 3, 29, 30, 60, 92, 200]) {
+    let left = count;
+    let end = 0;
+    while (end < 100 && left > 0) if (!bitmap.has(end++)) left--;
+    if (left > 0) end = 100;
+    assert.is(bitmap.endOfMissing(count), end, `${count}`);
+  }
+});
+
 test('Bitmap: indexes outside are never in the set and cannot be added', () => {
   const bitmap = Bitmap.full(10);
   assert.not.ok(bitmap.has(10));
