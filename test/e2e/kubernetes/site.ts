@@ -176,16 +176,15 @@ export async function bringAgentBack({ agent, front }: KubeNode): Promise<void> 
   await front.waitForAgent('healthy');
 }
 
-/** What the containers of that name on the node say of how their images came, the newest first. */
-export async function pullResultsOf(node: KubeNode, container: string): Promise<PullResultAnnotation[]> {
+/** What the containers of a namespace on the node say of how their images came; `{}` for one that says nothing. */
+export async function pullResultsOf(node: KubeNode, namespace: string): Promise<PullResultAnnotation[]> {
   const cri = { endpoint: node.containerd.endpoint };
-  const { containers } = await runCrictl<{ containers: { id: string; metadata: { name: string } }[] }>(
-    cri,
-    'ps',
-  );
-  const named = containers.filter(({ metadata }) => metadata.name === container);
+  const { containers } = await runCrictl<{
+    containers: { id: string; labels: Record<string, string> }[];
+  }>(cri, 'ps');
+  const wanted = containers.filter(({ labels }) => labels['io.kubernetes.pod.namespace'] === namespace);
   return Promise.all(
-    named.map(async ({ id }) => {
+    wanted.map(async ({ id }) => {
       const { info } = await runCrictl<{ info: { info: string } }>(cri, 'inspect', id);
       const { annotations } = JSON.parse(info.info).runtimeSpec as { annotations: Record<string, string> };
       return JSON.parse(annotations[RESULT_KEY] ?? '{}');

@@ -66,7 +66,7 @@ export function testWebhook(site: ClusterSite): void {
     assert.equal(await registriesOf(site, COPY), [P2P_REGISTRY]);
     assert.equal(pullersOf(site, image), ['agent']);
     assert.ok(reads >= 0.99 && reads <= ABOUT_ONCE, `each byte was read ${reads} times`);
-    const results = await Promise.all(cluster.nodes.map((each) => pullResultsOf(each, 'app')));
+    const results = await Promise.all(cluster.nodes.map((each) => pullResultsOf(each, NAMESPACE)));
     assert.equal(
       results.map(([result]) => result?.accelerated),
       cluster.nodes.map(() => true),
