@@ -8,6 +8,12 @@ import { ErrorCode, isShoalError } from '../../shim/base/errors.ts';
 import { encodeChunkHead, encodeHello, FrameType, parseHello } from '../../shim/peer/frame.ts';
 import { type FrameHandler, FrameReader } from '../../shim/peer/frame-reader.ts';
 import { encodeMessage, parseMessage } from '../../shim/peer/message-codec.ts';
+import {
+  encodeRightMessage,
+  isRightFrame,
+  parseRightMessage,
+  type RightMessage,
+} from '../../shim/peer/right-messages.ts';
 import type { ChunkRun, HashRun, PeerMessage } from '../../shim/swarm/messages.ts';
 import { damage, expectOurs, pick, type Random, repeat } from '../support/fuzz.ts';
 
@@ -67,11 +73,25 @@ function randomMessage(random: Random): PeerMessage {
   return pick(messages, random)();
 }
 
+function randomRightMessage(random: Random): RightMessage {
+  const key = { host: 'registry.test', digest: digestOf(`${random(9)}`) };
+  const nonce = new Uint8Array(16).fill(random(256));
+  const proof = new Uint8Array(32).fill(random(256));
+  const pieces = Array.from({ length: 1 + random(4) }, () => random(U32));
+  const messages: RightMessage[] = [
+    { kind: 'prove', key, proofs: [proof, proof] },
+    { kind: 'challenge', key, nonce, pieces },
+    { kind: 'answer', key, nonce, proof },
+  ];
+  return pick(messages, random);
+}
+
 function randomStream(random: Random): Buffer {
   const hello = { versionMin: 1, versionMax: 1, self: '10.0.0.1:65002', zone: 'a', nodeName: 'n' };
   const frames = [encodeHello({ ...hello, nonce: new Uint8Array(16), role: 1 as const })];
   for (let count = random(6); count > 0; count--) {
-    if (random(3) > 0) frames.push(encodeMessage(randomMessage(random)));
+    if (random(5) === 0) frames.push(encodeRightMessage(randomRightMessage(random)));
+    else if (random(3) > 0) frames.push(encodeMessage(randomMessage(random)));
     else {
       const lengthBytes = 1 + random(3000);
       frames.push(encodeChunkHead(random(9), random(9), lengthBytes), Buffer.alloc(lengthBytes, random(256)));
@@ -86,6 +106,7 @@ class Reading implements FrameHandler {
 
   onControl(type: number, payload: Buffer): void {
     if (type === FrameType.hello) this.seen.push(parseHello(payload).self);
+    else if (isRightFrame(type)) this.seen.push(JSON.stringify(parseRightMessage(type, payload)));
     else this.seen.push(JSON.stringify(parseMessage(type, payload)));
   }
 
