@@ -87,7 +87,8 @@ function smallFiles(): LayerEntry[] {
   for (let index = 0; index < 200_000; index += 1) {
     const directory = `data/${Math.floor(index / 500)}`;
     if (index % 500 === 0) entries.push({ name: `${directory}/`, type: 'directory' });
-    const start = (index * 311) % (content.length - 4096);
+    // Far from its neighbours' content, which a compressor would find in its window.
+    const start = (index * 1_000_003) % (content.length - 4096);
     entries.push({
       name: `${directory}/${index}`,
       content: content.subarray(start, start + 1024 + ((index * 7) % 3072)),

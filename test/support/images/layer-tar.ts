@@ -1,4 +1,12 @@
-import { createReadStream, type Dirent, lstatSync, readdirSync, readlinkSync, type Stats } from 'node:fs';
+import {
+  createReadStream,
+  type Dirent,
+  lstatSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  type Stats,
+} from 'node:fs';
 import { join } from 'node:path';
 import type { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
@@ -69,6 +77,8 @@ function writeSmallEntry(tar: Pack, header: Header, content?: Buffer | string): 
 
 async function writeFileEntry(tar: Pack, header: Header, path: string): Promise<void> {
   const { size } = lstatSync(path);
+  // A stream takes a whole chunk of memory for every file, however small.
+  if (size <= FILE_CHUNK_BYTES) return writeSmallEntry(tar, { ...header, size }, readFileSync(path));
   const { promise, resolve, reject } = Promise.withResolvers<void>();
   const entry = tar.entry({ ...header, size }, (error) => (error ? reject(error) : resolve()));
   await pipeline(
