@@ -1,3 +1,4 @@
+// time limit: 120 s
 import { spawnSync } from 'node:child_process';
 import * as fs from 'node:fs';
 import * as os from 'node:os';
