@@ -93,7 +93,7 @@ for (const [signal, what] of [
     });
   });
 
-test('a pull goes on within 3 s when both peers are frozen: the origin is left', async () => {
+test('a pull whose two peers are both frozen goes on within 12 s: each is given up in turn, then the origin is left', async () => {
   await withHolders(undefined, async (site) => {
     const gapMs = await longestGapMs(site, () => {
       for (const { child } of site.holders) child.kill('SIGSTOP');
