@@ -73,6 +73,7 @@ function machineOf(unpackedOverPacked: number): Machine {
     costs: readCosts(),
     unpackedOverPacked,
     pageCacheBytes: 768 * MB,
+    dirtyBytes: 128 * MB,
   };
 }
 

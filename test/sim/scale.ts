@@ -26,6 +26,7 @@ export function withLargerChunks(options: WorldOptions, factor: number): WorldOp
         ...machine,
         diskBytesPerSecond: machine.diskBytesPerSecond / factor,
         pageCacheBytes: machine.pageCacheBytes / factor,
+        dirtyBytes: machine.dirtyBytes / factor,
         costs: {
           receiveSecondsPerGb: machine.costs.receiveSecondsPerGb * factor,
           serveSecondsPerGb: machine.costs.serveSecondsPerGb * factor,

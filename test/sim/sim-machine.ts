@@ -23,6 +23,11 @@ export class SimMachine {
     return this.#model?.unpackedOverPacked !== undefined;
   }
 
+  /** When all that was written is on the disk. */
+  get idleAtMs(): number {
+    return this.#diskFreeMs;
+  }
+
   setDiskRate(bytesPerSecond: number | undefined): void {
     const rate = bytesPerSecond ?? this.#model?.diskBytesPerSecond ?? Number.POSITIVE_INFINITY;
     this.#diskBytesPerMs = rate / 1000;
@@ -33,7 +38,7 @@ export class SimMachine {
     this.#cpuFreeMs = nowMs;
   }
 
-  /** When a received chunk is checked and on disk. */
+  /** When a received chunk is checked and written. */
   store(sizeBytes: number, nowMs: number): number {
     return this.#write(sizeBytes, this.#compute(sizeBytes, this.#model?.costs.receiveSecondsPerGb, nowMs));
   }
@@ -45,7 +50,7 @@ export class SimMachine {
     return this.#compute(sizeBytes, this.#model?.costs.serveSecondsPerGb, readMs);
   }
 
-  /** When the content of a chunk's bytes is on disk. */
+  /** When the content of a chunk's bytes is written. */
   unpack(sizeBytes: number, writtenAt: number, nowMs: number): number {
     const { unpackedOverPacked = 1, costs, pageCacheBytes = 0 } = this.#model ?? {};
     const readMs = this.writtenBytes - writtenAt <= pageCacheBytes ? nowMs : this.#read(sizeBytes, nowMs);
@@ -63,7 +68,8 @@ export class SimMachine {
 
   #write(sizeBytes: number, nowMs: number): number {
     this.writtenBytes += sizeBytes;
-    return this.#useDisk(sizeBytes, nowMs);
+    const dirtyMs = (this.#model?.dirtyBytes ?? 0) / this.#diskBytesPerMs;
+    return Math.max(nowMs, this.#useDisk(sizeBytes, nowMs) - dirtyMs);
   }
 
   #read(sizeBytes: number, nowMs: number): number {

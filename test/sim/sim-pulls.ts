@@ -114,7 +114,7 @@ export class SimPulls {
     if (node.machine.unpacks) {
       for (const stored of node.stored.values()) if (stored.unpacked < stored.blob.chunkCount) return;
     }
-    node.doneMs = this.#host.nowMs;
+    node.doneMs = Math.max(this.#host.nowMs, node.machine.idleAtMs);
     this.#pending.delete(node);
     this.#host.trace(5, node.index, 0);
   }

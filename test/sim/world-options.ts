@@ -64,6 +64,8 @@ export interface Machine {
   readonly unpackedOverPacked: number | undefined;
   /** What was written this recently is read without the disk. */
   readonly pageCacheBytes: number;
+  /** What may wait to be written while the writer goes on. */
+  readonly dirtyBytes: number;
 }
 
 export interface Zones {

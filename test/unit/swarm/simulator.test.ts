@@ -81,7 +81,7 @@ test('SimClock: a jump and another rate never turn time back', () => {
 test('SimMachine: a chunk waits for the processor, then for the disk; what was written last is read without it', () => {
   const costs = { receiveSecondsPerGb: 1, serveSecondsPerGb: 0, unpackSecondsPerGb: 0 };
   const model = { diskBytesPerSecond: 100 * MB, cores: 1, costs, unpackedOverPacked: 1 };
-  const machine = new SimMachine({ ...model, pageCacheBytes: 150 * MB });
+  const machine = new SimMachine({ ...model, pageCacheBytes: 150 * MB, dirtyBytes: 0 });
   assert.is(Math.round(machine.store(100 * MB, 0)), 1100);
   assert.is(Math.round(machine.load(100 * MB, 100 * MB, 2000)), 2000);
   machine.store(100 * MB, 2000);
