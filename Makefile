@@ -63,12 +63,16 @@ soak: $(stamp) ## Pull and remove through front and agent, round after round (ro
 	@$(with_components) -- $(run) hack/soak.ts
 
 .PHONY: bench-pull
-bench-pull: $(stamp) ## Shoal's pull against containerd's own (root). RIVAL=plain,tuned; CONTAINERD=1.7|2.1|2.4; RUNS=5; CASE=NAME; FILESYSTEM=ext4,tmpfs
+bench-pull: $(stamp) ## Shoal's pull against containerd's own (root). RIVAL=plain,tuned; CONTAINERD=1.7|2.1|2.4; RUNS=5; CASE=NAME; FILESYSTEM=ext4,tmpfs; MEMORY_MB=1024: the agent in a cgroup
 	@$(with_components) $(if $(findstring tuned,$(RIVAL)),containerd-2.4 isal) -- $(run) hack/bench/pull.ts
 
 .PHONY: bench-peer
 bench-peer: $(stamp) ## Chunks from four peers to one, against bare senders and a bare receiver. MODE=plaintext|mtls (default both); RUNS=5; SIZE_MB=256. JSON lines
 	@$(run) hack/bench/peer.ts
+
+.PHONY: bench-disk
+bench-disk: $(stamp) ## Chunks of the cache written and read at several depths (root). RUNS=5; FILESYSTEM=ext4,tmpfs
+	@$(run) hack/bench/disk.ts
 
 .PHONY: bench-unpack
 bench-unpack: $(stamp) ## Unpacking of local layers against gzip into tar. CASE=NAME; RUNS=3; FILESYSTEM=tmpfs|ext4

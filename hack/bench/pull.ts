@@ -11,6 +11,7 @@ import { pull, runCrictl } from '../../test/support/real/crictl.ts';
 import { type FileSystemKind, loopFileSystem } from '../../test/support/real/file-system.ts';
 import { startRegistry } from '../../test/support/real/registry.ts';
 import { median, percentile } from './median.ts';
+import { type MemoryLimit, memoryLimit } from './memory-limit.ts';
 import { cpuSecondsOfTree, peakRssBytes } from './process-usage.ts';
 import { type PullCase, pullCases } from './pull-cases.ts';
 import { type PhysicalLimits, physicalLimits } from './pull-limits.ts';
@@ -19,6 +20,8 @@ import { plainRival, type Rival, tunedRival } from './pull-rivals.ts';
 /** Room for content, snapshots and cache of the largest case; sparse, so only what is written costs. */
 const FILE_SYSTEM_BYTES = 16 * 2 ** 30;
 const PULL_TIMEOUT_MS = 300_000;
+/** Of the agent, in MiB, page cache included; none unless asked for. */
+const MEMORY_LIMIT_MB = process.env.MEMORY_MB ? Number(process.env.MEMORY_MB) : undefined;
 /** Of the small image; enough for a 95th percentile. */
 const SMALL_PULLS = 50;
 
@@ -28,6 +31,9 @@ interface Figures {
   readonly durableSeconds: number;
   readonly cpuSeconds: number;
   readonly rssBytes: number;
+  /** Of the agent's cgroup, where it has one: page cache included. */
+  readonly memoryPeakBytes?: number;
+  readonly timesAtMemoryLimit?: number;
 }
 
 interface Bench {
@@ -98,7 +104,7 @@ async function compare(name: string, bench: Bench) {
     );
   }
   const of = (figures: readonly Figures[], key: keyof Figures): number =>
-    median(figures.map((figure) => figure[key]));
+    median(figures.map((figure) => figure[key] ?? 0));
   return {
     runs,
     rivalSeconds: of(rival, 'seconds'),
@@ -111,6 +117,11 @@ async function compare(name: string, bench: Bench) {
     shoalCpuSeconds: of(shoal, 'cpuSeconds'),
     cpuRatio: of(shoal, 'cpuSeconds') / of(rival, 'cpuSeconds'),
     rssBytes: of(shoal, 'rssBytes'),
+    ...(shoal[0]?.memoryPeakBytes !== undefined && {
+      memoryLimitBytes: (MEMORY_LIMIT_MB ?? 0) * 2 ** 20,
+      memoryPeakBytes: of(shoal, 'memoryPeakBytes'),
+      timesAtMemoryLimit: of(shoal, 'timesAtMemoryLimit'),
+    }),
   };
 }
 
@@ -125,8 +136,13 @@ async function measure({ rival, fileSystem, reference }: Bench, withShoal: boole
     root: join(disk.path, 'containerd'),
   });
   if (!withShoal) return await timedPull({ containerd, disk: disk.path, reference });
-  await using agent = await startBenchAgent(containerd, disk.path);
-  return await timedPull({ containerd, agent, disk: disk.path, reference });
+  using limit = MEMORY_LIMIT_MB === undefined ? undefined : memoryLimit(MEMORY_LIMIT_MB * 2 ** 20);
+  await using agent = await startBenchAgent(containerd, disk.path, limit);
+  const figures = await timedPull({ containerd, agent, disk: disk.path, reference });
+  if (limit === undefined) return figures;
+  if (limit.kills() > 0)
+    throw new Error(`Cannot pull within ${MEMORY_LIMIT_MB} MiB: the kernel killed the agent`);
+  return { ...figures, memoryPeakBytes: limit.peakBytes(), timesAtMemoryLimit: limit.timesAtLimit() };
 }
 
 /** Both sides stand all the time; the image is removed after each pull. */
@@ -173,8 +189,10 @@ async function pullAndRemove(endpoint: string, reference: string): Promise<numbe
   return seconds;
 }
 
-function startBenchAgent(containerd: Containerd, disk: string): Promise<Agent> {
-  return startAgent({ name: 'bench', containerd: containerd.socket, directory: join(disk, 'shoal') });
+function startBenchAgent(containerd: Containerd, disk: string, limit?: MemoryLimit): Promise<Agent> {
+  const directory = join(disk, 'shoal');
+  const enter = limit?.enter ?? [];
+  return startAgent({ name: 'bench', containerd: containerd.socket, directory, enter });
 }
 
 interface TimedPull {
