@@ -223,6 +223,37 @@ test('SwarmNode: a slow peer whose chunk is on its way is waited for', () => {
   assert.is(node.snapshot().requestsInFlight, requests.length);
 });
 
+test('SwarmNode: a complete blob keeps its hashes, whatever a directory says later', () => {
+  const node = nodeWithPeers('a:1');
+  node.join({ key, sizeBytes, held: undefined, hashes: [] }, 0);
+  const common = { kind: 'directory', key, leases: [], imports: [] } as const;
+  const holders = [{ peer: 'a:1', zone: 'z', complete: true }];
+  node.handleMessage('a:1', { ...common, holders, hashes: [] }, 1);
+  runUntil(node, 10);
+  node.handleMessage('a:1', { kind: 'bitmap', key, held: new Uint8Array([15]), hashes: allHashes }, 10);
+  for (let nowMs = 11; node.snapshot().blobs[0]?.complete === false && nowMs < 100; nowMs++) {
+    for (const { requestId, chunk } of sent(runUntil(node, nowMs), 'request')) {
+      const arrival = { key, chunk, requestId, peer: 'a:1', outcome: 'stored', elapsedMs: 1 } as const;
+      node.handleChunk(arrival, nowMs);
+    }
+  }
+  assert.is(node.snapshot().blobs[0]?.complete, true);
+  const others = [{ firstChunk: 0, hashes: [5, 6, 7, 8].map(hash) }];
+  node.handleMessage('a:1', { ...common, holders: [], hashes: others }, 100);
+  assert.is(node.snapshot().blobs[0]?.complete, true);
+  assert.equal(node.expectedHash(key, 0), hash(1));
+});
+
+test('SwarmNode: what is not held is not served', () => {
+  const node = nodeWithPeers('a:1');
+  node.join({ key, sizeBytes, held: undefined, hashes: [] }, 0);
+  drain(node);
+  node.handleMessage('a:1', { kind: 'request', requestId: 1, key, chunk: 2 }, 1);
+  const actions = drain(node);
+  assert.equal(sent(actions, 'gone'), [{ kind: 'gone', requestId: 1 }]);
+  assert.not.ok(actions.some((action) => action.kind === 'serve'));
+});
+
 test('SwarmNode: chunks held from before are not fetched again', () => {
   const node = new SwarmNode({ self: 'self:1', zone: 'z', seed: 1, mayReadOrigin: true });
   node.handleMembers([], 0);
