@@ -25,6 +25,8 @@ const suites = {
 
 if (canRun(kubeClusterSkipReason())) {
   const ledger = new Ledger();
+  // Leaving by exit() ends and removes everything; a signal alone would not.
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => process.exit(130));
   const startedMs = performance.now();
   const cluster = await startKubeCluster({
     nodes: NODES,

@@ -62,7 +62,7 @@ function criPluginsOfVersion1(layout: ContainerdLayout, options: ContainerdOptio
       ...runtimeSettings,
       ...(options.sandboxImage && { sandbox_image: options.sandboxImage }),
       registry: { config_path: options.configPath ?? '' },
-      cni: cniFolders(layout),
+      cni: cniFolders(layout, options),
       containerd: { snapshotter: options.snapshotter ?? 'overlayfs', runtimes: runtimes(layout, options) },
     },
   };
@@ -77,7 +77,7 @@ function criPluginsOfVersion2(layout: ContainerdLayout, options: ContainerdOptio
     },
     'io.containerd.cri.v1.runtime': {
       ...runtimeSettings,
-      cni: cniFolders(layout),
+      cni: cniFolders(layout, options),
       containerd: { runtimes: runtimes(layout, options) },
     },
     'io.containerd.image-verifier.v1.bindir': { bin_dir: `${layout.own}/image-verifier` },
@@ -86,9 +86,10 @@ function criPluginsOfVersion2(layout: ContainerdLayout, options: ContainerdOptio
 
 const runtimeSettings = { restrict_oom_score_adj: true, netns_mounts_under_state_dir: true };
 
-/** `bin_dir` and not `bin_dirs`: every version takes it. */
-function cniFolders(layout: ContainerdLayout) {
-  return { bin_dir: '/usr/lib/cni', conf_dir: `${layout.own}/cni` };
+/** 2.4 reads `bin_dirs` alone, the others `bin_dir`; both together are refused. */
+function cniFolders(layout: ContainerdLayout, { version, cniPlugins = '/usr/lib/cni' }: ContainerdOptions) {
+  const plugins = version === '2.4' ? { bin_dirs: [cniPlugins] } : { bin_dir: cniPlugins };
+  return { ...plugins, conf_dir: `${layout.own}/cni` };
 }
 
 /** A root of its own for runc: the default is shared by all containerds of the machine. */

@@ -24,6 +24,8 @@ export interface ContainerdOptions {
   readonly sandboxImage?: string;
   /** Folders of programs that it shall find before those of the system. */
   readonly programs?: readonly string[];
+  /** The folder of the network plugins. Default: that of Debian's package. */
+  readonly cniPlugins?: string;
   /** Merged into the configuration, table by table; see containerdConfig() for what is there. */
   readonly extraConfig?: ConfigTable;
   /** Adds the runtime handler `user-namespaces`, whose runc knows ID-mapped mounts. Needs the component runc-1.2. */

@@ -57,7 +57,7 @@ export async function startKubeNode(options: KubeNodeOptions): Promise<KubeNode>
       sandboxImage,
       enter,
       userNamespaces: componentsAvailable('runc-1.2') === null,
-      extraConfig: cniPlugins(),
+      cniPlugins: componentPath('cni-plugins'),
     }),
   );
   writeCni(join(dirname(containerd.stateDir), 'own/cni'), options.podSubnet);
@@ -132,13 +132,6 @@ async function removePods({ endpoint }: Containerd): Promise<void> {
 function peerSettings({ link, peers }: KubeNodeOptions): object {
   const port = (address: string) => `${address}:${PEER_PORT}`;
   return { listen: port(link.address), static: peers.map(port), insecure: true };
-}
-
-function cniPlugins() {
-  const cni = { bin_dir: componentPath('cni-plugins') };
-  return testedVersion === '1.7'
-    ? { plugins: { 'io.containerd.grpc.v1.cri': { cni } } }
-    : { plugins: { 'io.containerd.cri.v1.runtime': { cni } } };
 }
 
 /** Pods get an address of the node's own subnet, which its kubelet can reach; nothing goes out of the node. */
