@@ -112,7 +112,7 @@ export const settings = {
           default: 0,
           min: 0,
           max: 1,
-          help: '1 on fast disks: more reads and writes are under way at once. 0 spares slow ones.',
+          help: 'Accepted, and without effect: several reads and writes are under way at once with either value, and more of them are no faster (`make bench-disk`).',
         }),
       },
       exporter: {
