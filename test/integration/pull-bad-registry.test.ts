@@ -6,6 +6,7 @@ import { type BuiltImage, buildImage } from '../support/images/build-image.ts';
 import { randomBytes } from '../support/images/samples.ts';
 import {
   assertNothingLeft,
+  eventually,
   failureOf,
   type NodeSite,
   type OriginSite,
@@ -185,8 +186,13 @@ async function check(name: string, { faults, handsOver, fails, message, deadline
   const rules = faults.map((rule) => (rule.path === LAYER ? { ...rule, path: layer?.digest ?? '' } : rule));
   const { reference } = await origin.push(image, `team/${name.replace(/[^a-z0-9]+/gi, '-').toLowerCase()}`);
   const outcome = await pullUnder(rules, { endpoint: node.agent.criSocket }, reference, deadlineMs);
-  assert.is(/handing/.test(logOf(reference)), handsOver !== undefined, logOf(reference));
-  if (handsOver !== undefined) assert.match(logOf(reference), handsOver);
+  // The answer may be here before the line that the agent wrote of it.
+  const log = await eventually(
+    () => logOf(reference),
+    (lines) => /handing/.test(lines) === (handsOver !== undefined),
+  );
+  assert.is(/handing/.test(log), handsOver !== undefined, log);
+  if (handsOver !== undefined) assert.match(log, handsOver);
   if (fails === undefined) assert.is(outcome, image.config.digest);
   else {
     assert.instance(outcome, Error);

@@ -1,4 +1,4 @@
-// time limit: 90 s
+// time limit: 180 s
 import { execFile } from 'node:child_process';
 import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';

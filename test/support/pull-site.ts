@@ -125,7 +125,9 @@ async function leftBehind(containerd: Containerd): Promise<string[][]> {
   const { leases, ingests } = await containerdState(containerd);
   const snapshots = (await containerd.ctr('snapshots', 'ls')).split('\n');
   const active = snapshots.filter((line) => /\bActive\s*$/.test(line));
-  return [leases, ingests, active, stagedTrees(containerd)];
+  // What containerd itself could not finish it keeps for its next try, under names of its own.
+  const ours = ingests.filter((line) => line.startsWith('shoal-'));
+  return [leases, ours, active, stagedTrees(containerd)];
 }
 
 function stagedTrees({ root }: Containerd): string[] {
