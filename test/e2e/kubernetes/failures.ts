@@ -118,6 +118,12 @@ export function testFailures(site: ClusterSite): void {
     });
   }
 
+  testLinkCut(site, () => healthySeconds);
+}
+
+/** The last of them: the registry is fast again after it. */
+function testLinkCut(site: ClusterSite, healthy: () => number): void {
+  const { cluster, ledger } = site;
   test("a node's link is cut in the middle of a pull: the other nodes' pods start, and its own when the link is back", async () => {
     const cut = cluster.nodes[1] as KubeNode;
     const image = await cluster.registry.push(`${NAMESPACE}/link-cut`, LAYERS_BYTES);
@@ -131,7 +137,7 @@ export function testFailures(site: ClusterSite): void {
     cut.link.cut();
     try {
       await Promise.all(pods.filter(({ node: on }) => on !== cut).map((pod) => waitUntilReady(site, pod)));
-      ledger.add("a node's link cut mid-pull: the other nodes", since(), costOf(since(), healthySeconds));
+      ledger.add("a node's link cut mid-pull: the other nodes", since(), costOf(since(), healthy()));
     } finally {
       cut.link.mend();
     }
@@ -139,7 +145,7 @@ export function testFailures(site: ClusterSite): void {
     ledger.add(
       "a node's link cut mid-pull: the node itself, link mended then",
       since(),
-      costOf(since(), healthySeconds),
+      costOf(since(), healthy()),
     );
     cluster.registry.gate.setRate(cluster.registry.rateBytesPerSecond);
     await removeNamespace(site, NAMESPACE);
