@@ -70,6 +70,10 @@ bench-pull: $(stamp) ## Shoal's pull against containerd's own (root). RIVAL=plai
 bench-peer: $(stamp) ## Chunks from four peers to one, against bare senders and a bare receiver. MODE=plaintext|mtls (default both); RUNS=5; SIZE_MB=256. JSON lines
 	@$(run) hack/bench/peer.ts
 
+.PHONY: bench-content
+bench-content: $(stamp) ## Layer blobs into containerd's content store, linked and sent (root). RUNS=3; CASE=NAME; FILESYSTEM=ext4,tmpfs
+	@$(with_components) -- $(run) hack/bench/content.ts
+
 .PHONY: bench-disk
 bench-disk: $(stamp) ## Chunks of the cache written and read at several depths (root). RUNS=5; FILESYSTEM=ext4,tmpfs
 	@$(run) hack/bench/disk.ts
