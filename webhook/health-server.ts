@@ -1,8 +1,6 @@
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
-import type { AddressInfo } from 'node:net';
 import type { Registry } from 'prom-client';
-import { ErrorCode, nodeErrorCode, ShoalError } from '../shim/base/errors.ts';
-import type { ListenAddress } from './server.ts';
+import { type ListenAddress, listenTcp } from '../shim/base/listen-tcp.ts';
 
 export interface HealthServerOptions {
   readonly listen: ListenAddress;
@@ -31,21 +29,9 @@ export async function startHealthServer(options: HealthServerOptions): Promise<H
   });
   server.maxConnections = CONNECTIONS_MAX;
   server.requestTimeout = REQUEST_TIMEOUT_MS;
-  const { promise, resolve, reject } = Promise.withResolvers<void>();
-  server.once('error', reject);
-  server.listen(options.listen, resolve);
-  try {
-    await promise;
-  } catch (cause) {
-    const { host, port } = options.listen;
-    const found = nodeErrorCode(cause) ?? 'failed';
-    throw new ShoalError(ErrorCode.ListenFailed, `Cannot listen for HTTP on "${host}:${port}": ${found}`, {
-      cause,
-    });
-  }
-  server.off('error', reject);
+  const port = await listenTcp(server, options.listen, 'HTTP');
   return {
-    port: (server.address() as AddressInfo).port,
+    port,
     close: async () => {
       const closed = new Promise<void>((done) => server.close(() => done()));
       server.closeAllConnections();

@@ -1,10 +1,10 @@
 import { Command, InvalidArgumentError, Option } from 'commander';
+import type { ListenAddress } from '../shim/base/listen-tcp.ts';
 import { DEFAULT_P2P_HOST_RULES, type P2pHostRule } from '../shim/base/p2p-address.ts';
 import type { P2pConfigLimits } from '../shim/base/p2p-config.ts';
 import { DEFAULT_KEY_PREFIX } from './annotation-keys.ts';
 import type { CertificateFiles } from './certificate-files.ts';
 import { type CertificateTimes, DEFAULT_CERTIFICATE_TIMES } from './certificate-plan.ts';
-import type { ListenAddress } from './server.ts';
 
 export interface WebhookOptions {
   readonly listen: ListenAddress;

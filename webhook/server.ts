@@ -1,21 +1,14 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { createServer, type Server } from 'node:https';
-import type { AddressInfo } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { SecureContextOptions } from 'node:tls';
 import type { Logger } from 'pino';
-import { ErrorCode, nodeErrorCode, ShoalError } from '../shim/base/errors.ts';
+import { type ListenAddress, listenTcp } from '../shim/base/listen-tcp.ts';
 import { type AdmissionScope, type AdmissionSettings, decideAdmission } from './admission.ts';
 import { formatAllowed, formatDecision, guessUid, readReview } from './admission-review.ts';
 import { checkKeyPair, type KeyPair } from './key-pair.ts';
 import type { AdmissionResult, WebhookMetrics } from './metrics.ts';
 import { BodyBudget, readBody } from './request-body.ts';
-
-export interface ListenAddress {
-  readonly host: string;
-  /** 0 takes any free one. */
-  readonly port: number;
-}
 
 export interface WebhookServerOptions {
   readonly listen: ListenAddress;
@@ -73,9 +66,9 @@ export async function startWebhookServer(options: WebhookServerOptions): Promise
     });
   });
   server.on('tlsClientError', (error) => options.logger.debug({ err: error }, 'TLS handshake failed'));
-  await listen(server, options.listen);
+  const port = await listenTcp(server, options.listen, 'HTTPS');
   return {
-    port: (server.address() as AddressInfo).port,
+    port,
     useKeyPair: (keyPair) => server.setSecureContext(contextOf(keyPair)),
     close: async (drainMs) => {
       state.draining = true;
@@ -157,21 +150,6 @@ function scopeOf(url: string): AdmissionScope | undefined {
 function contextOf(keyPair: KeyPair): SecureContextOptions {
   checkKeyPair(keyPair);
   return { cert: keyPair.certificatePem, key: keyPair.keyPem, minVersion: 'TLSv1.2' };
-}
-
-async function listen(server: Server, { host, port }: ListenAddress): Promise<void> {
-  const { promise, resolve, reject } = Promise.withResolvers<void>();
-  server.once('error', reject);
-  server.listen({ host, port }, resolve);
-  try {
-    await promise;
-  } catch (cause) {
-    const found = nodeErrorCode(cause) ?? 'failed';
-    throw new ShoalError(ErrorCode.ListenFailed, `Cannot listen for HTTPS on "${host}:${port}": ${found}`, {
-      cause,
-    });
-  }
-  server.off('error', reject);
 }
 
 async function finish(server: Server): Promise<void> {

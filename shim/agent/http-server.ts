@@ -1,5 +1,5 @@
 import { createServer, type Server } from 'node:http';
-import { ErrorCode, nodeErrorCode, ShoalError } from '../base/errors.ts';
+import { listenTcp } from '../base/listen-tcp.ts';
 import { splitHostPort } from '../config/setting.ts';
 import { listenUnix } from '../cri/unix-listener.ts';
 import type { ObserveHandler } from '../observe/exporter.ts';
@@ -22,19 +22,7 @@ export async function startHttpServer(listen: string, observe: ObserveHandler | 
     await listenUnix(server, listen);
     return server;
   }
-  const { host, port } = splitHostPort(listen);
-  const { promise, resolve, reject } = Promise.withResolvers<void>();
-  server.once('error', reject);
-  server.listen({ host, port }, resolve);
-  try {
-    await promise;
-  } catch (cause) {
-    const found = nodeErrorCode(cause) ?? 'failed';
-    throw new ShoalError(ErrorCode.ListenFailed, `Cannot listen for HTTP on "${listen}": ${found}`, {
-      cause,
-    });
-  }
-  server.off('error', reject);
+  await listenTcp(server, splitHostPort(listen), 'HTTP');
   return server;
 }
 

@@ -1,7 +1,6 @@
 import type { IncomingMessage, RequestListener, Server, ServerResponse } from 'node:http';
 import { createServer } from 'node:http';
-import type { AddressInfo } from 'node:net';
-import { ErrorCode, nodeErrorCode, ShoalError } from '../base/errors.ts';
+import { listenTcp } from '../base/listen-tcp.ts';
 import type { Metrics } from './metrics.ts';
 
 export interface ObserveHandlerOptions {
@@ -89,27 +88,8 @@ export async function startExporter(
     listener,
   );
   server.maxConnections = connectionsMax;
-  const { port } = await listen(server, address);
+  const port = await listenTcp(server, address, 'metrics');
   return { host: address.host, port, close: () => close(server) };
-}
-
-async function listen(
-  server: Server,
-  { host, port }: { readonly host: string; readonly port: number },
-): Promise<AddressInfo> {
-  const { promise, resolve, reject } = Promise.withResolvers<void>();
-  server.once('error', reject);
-  server.listen({ host, port }, resolve);
-  try {
-    await promise;
-  } catch (cause) {
-    const state = `${nodeErrorCode(cause) ?? 'an error'}, a free port is wanted`;
-    throw new ShoalError(ErrorCode.ListenFailed, `Cannot listen for metrics on "${host}:${port}": ${state}`, {
-      cause,
-    });
-  }
-  server.removeListener('error', reject);
-  return server.address() as AddressInfo;
 }
 
 function close(server: Server): Promise<void> {
