@@ -9,6 +9,7 @@ import { digestOf } from '../../../shim/base/digest.ts';
 import { JobControl } from '../../../shim/unpack/control.ts';
 import { unpackLayer } from '../../../shim/unpack/unpack-layer.ts';
 import type { UnpackResult } from '../../../shim/unpack/unpack-pool.ts';
+import { buildGoUntar } from '../../support/go-untar/build.ts';
 import { type CorpusLayer, ordinaryLayers, refusedLayers } from './layer-corpus.ts';
 import { diffTrees, listTree } from './tree-listing.ts';
 
@@ -21,16 +22,6 @@ interface Outcome {
   readonly root: string;
   readonly error: string | undefined;
   readonly implied: readonly string[];
-}
-
-/** Builds the oracle, or says why there is none. */
-function buildOracle(): { program: string } | { reason: string } {
-  if (process.getuid?.() !== 0) return { reason: 'needs root: owners and devices are compared' };
-  const program = path.join(directory, 'go-untar');
-  const source = path.join(import.meta.dirname, '../../support/go-untar');
-  const build = spawnSync('go', ['build', '-o', program, '.'], { cwd: source, encoding: 'utf8' });
-  if (build.error !== undefined) return { reason: 'needs Go (https://go.dev/dl)' };
-  return build.status === 0 ? { program } : { reason: `go build failed: ${build.stderr.split('\n')[0]}` };
 }
 
 function freshRoot(lower: (root: string) => void): string {
@@ -114,7 +105,7 @@ async function compare(program: string, mode: 'overlay' | 'merge', layer: Corpus
   assert.equal(diffTrees(listTree(our.root, untimed), listTree(their.root, untimed)), []);
 }
 
-const oracle = buildOracle();
+const oracle = buildGoUntar(directory);
 if ('reason' in oracle) {
   console.log(`SKIP unpack like containerd: ${oracle.reason}`);
   test.skip('compares trees with containerd', () => {});
