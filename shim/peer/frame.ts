@@ -23,6 +23,8 @@ export const FrameType = {
   prove: 30,
   challenge: 31,
   answer: 32,
+  askBudget: 33,
+  grantBudget: 34,
 } as const;
 
 /** Length (4) and type (1). */

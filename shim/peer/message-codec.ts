@@ -91,6 +91,12 @@ function writeBody(writer: ByteWriter, message: PeerMessage): void {
     case 'busy':
       writer.u32(message.requestId).u32(Math.ceil(message.retryAfterMs));
       return;
+    case 'askBudget':
+      writeAmount(writer, message).u8(message.isMoving ? 1 : 0);
+      return;
+    case 'grantBudget':
+      writeAmount(writer, message).u32(Math.ceil(message.retryAfterMs));
+      return;
     default:
       unreachable(message, 'peer message');
   }
@@ -133,6 +139,10 @@ function readBody(type: number, reader: ByteReader): PeerMessage {
       return { kind: 'gone', requestId: reader.u32() };
     case FrameType.busy:
       return { kind: 'busy', requestId: reader.u32(), retryAfterMs: reader.u32() };
+    case FrameType.askBudget:
+      return { kind: 'askBudget', ...readAmount(reader), isMoving: readFlag(reader) };
+    case FrameType.grantBudget:
+      return { kind: 'grantBudget', ...readAmount(reader), retryAfterMs: reader.u32() };
     default:
       throw protocolError(`frame type ${type} is not known`);
   }
@@ -152,6 +162,24 @@ function readAnnounce(reader: ByteReader): PeerMessage {
     leased: readList(reader, RUNS_MAX, RUN_BYTES, 'runs', readRun),
     held: readHeld(reader),
   };
+}
+
+/** What budgets speak of: which host's, in which ask, how much. */
+interface Amount {
+  readonly host: string;
+  readonly number: number;
+  readonly bytes: number;
+  readonly requests: number;
+}
+
+function writeAmount(writer: ByteWriter, { host, number, bytes, requests }: Amount): ByteWriter {
+  return writer.string(host).u32(number).u64(bytes).u16(requests);
+}
+
+function readAmount(reader: ByteReader): Amount {
+  const host = reader.string();
+  const number = reader.u32();
+  return { host, number, bytes: reader.u64(BLOB_SIZE_MAX_BYTES, 'an amount'), requests: reader.u16() };
 }
 
 function writeKey(writer: ByteWriter, key: BlobKey): ByteWriter {

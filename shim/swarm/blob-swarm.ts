@@ -233,6 +233,14 @@ export class BlobSwarm {
     this.followers.delete(peer);
   }
 
+  /** Whether a neighbour of this zone has the chunk. */
+  isOffered(chunk: number): boolean {
+    if (this.ledger.hashes[chunk] === undefined) return false;
+    for (const { isFar, state, available } of this.neighbours.values())
+      if (!isFar && state === 'live' && available.has(chunk)) return true;
+    return false;
+  }
+
   /** How long neighbours have offered chunks of which none was on its way, ms. */
   stalledMs(nowMs: number): number {
     return this.#stalledSinceMs === undefined ? 0 : nowMs - this.#stalledSinceMs;
@@ -249,7 +257,8 @@ export class BlobSwarm {
     this.#tickAtMs = nowMs + TICK_MS;
     const hasOffers = this.ledger.open.count > 0 && this.#context.requests.live === 0;
     if (hasOffers) this.#stalledSinceMs ??= nowMs;
-    else if (!this.origin.isReading) this.#stalledSinceMs = undefined;
+    else if (!this.origin.isReading || this.#context.budget.isWaiting(this.origin))
+      this.#stalledSinceMs = undefined;
     this.origin.tick(nowMs);
     if (this.isOriginOnly) return;
     this.#reviewImports(nowMs);

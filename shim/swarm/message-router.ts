@@ -42,6 +42,10 @@ export class MessageRouter {
       case 'busy':
       case 'gone':
         return this.#handleRefusal(peer, message, nowMs);
+      case 'askBudget':
+      case 'grantBudget':
+        this.#context.budget.handleMessage(peer, message, nowMs);
+        return undefined;
       default:
         return this.#dispatchToBlob(peer, message, nowMs);
     }

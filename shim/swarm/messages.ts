@@ -89,7 +89,29 @@ export type PeerMessage =
   /** No free upload slot: ask again after the hint, or somebody else. */
   | { readonly kind: 'busy'; readonly requestId: number; readonly retryAfterMs: number }
   /** The chunk is not (any longer) here. */
-  | { readonly kind: 'gone'; readonly requestId: number };
+  | { readonly kind: 'gone'; readonly requestId: number }
+  /**
+   * To the keeper of a registry host's budget: I want to read this much there, in this many requests. Sent again, with the same
+   * number, by an asker that still waits. Without any requests: is anybody waiting?
+   */
+  | {
+      readonly kind: 'askBudget';
+      readonly host: string;
+      readonly number: number;
+      readonly bytes: number;
+      readonly requests: number;
+      /** Another node than the receiver granted something of this budget to the sender, or through it, a short while ago. */
+      readonly isMoving: boolean;
+    }
+  /** Answer to `askBudget`: what may be read at once; no requests: nothing yet, ask again after this if nothing has come. */
+  | {
+      readonly kind: 'grantBudget';
+      readonly host: string;
+      readonly number: number;
+      readonly bytes: number;
+      readonly requests: number;
+      readonly retryAfterMs: number;
+    };
 
 /** What the core asks of its driver (agent or simulator). Drained with `pollAction` after every input. */
 export type Action =

@@ -1,4 +1,6 @@
+import type { BlobKey } from '../base/blob-key.ts';
 import type { BlobSwarm } from './blob-swarm.ts';
+import type { OriginReading } from './budgeted-reads.ts';
 import { chunkRunsOf, runsWithin } from './hash-runs.ts';
 import type { ChunkRun, PeerMessage } from './messages.ts';
 import type { OriginRun } from './origin-gate.ts';
@@ -24,7 +26,7 @@ const PAUSE_MIN_MS = 500;
 const PAUSE_MAX_MS = 30_000;
 
 /** What this node reads of one blob at the origin: by lease, or by itself when distrust or loneliness demand it. */
-export class OriginReader {
+export class OriginReader implements OriginReading {
   readonly #context: SwarmContext;
   readonly #blob: BlobSwarm;
   /** The last announce brought no lease: the directory remembers the wish and will send one. */
@@ -34,14 +36,40 @@ export class OriginReader {
   #pauseMs = 0;
   #drawAtMs = Number.NEGATIVE_INFINITY;
   #draws = 0;
+  /** Chunks that are read though peers may offer them. */
+  readonly #drawn = new Set<number>();
 
   constructor(context: SwarmContext, blob: BlobSwarm) {
     this.#context = context;
     this.#blob = blob;
   }
 
+  get key(): BlobKey {
+    return this.#blob.key;
+  }
+
+  get keyId(): string {
+    return this.#blob.keyId;
+  }
+
+  get sizeBytes(): number {
+    return this.#blob.sizeBytes;
+  }
+
   get isReading(): boolean {
     return this.#blob.ledger.reading.count > 0;
+  }
+
+  /** What came while the run waited for the budget, or is offered by neighbours by now, costs nothing of it. */
+  isToBeRead(chunk: number): boolean {
+    if (!this.#blob.ledger.reading.has(chunk)) return false;
+    return this.#blob.isOriginOnly || this.#drawn.has(chunk) || !this.#blob.isOffered(chunk);
+  }
+
+  leaveOut(chunk: number): void {
+    if (!this.#blob.ledger.reading.has(chunk)) return;
+    this.#blob.ledger.stopReading(chunk);
+    this.#blob.directories.returnLease({ firstChunk: chunk, chunkCount: 1 }, 0);
   }
 
   mayRead(nowMs: number): boolean {
@@ -116,7 +144,7 @@ export class OriginReader {
   /** Nothing of the blob is wanted any longer. */
   stop(_nowMs: number): void {
     for (const run of this.#context.gate.runsOf(this.#blob.keyId)) {
-      this.#context.emit({ kind: 'cancelOrigin', key: this.#blob.key, run: run.run });
+      this.#context.budget.cancel(this, run.run);
       this.#release(run);
     }
     this.#context.gate.answered(this.#blob.keyId);
@@ -151,7 +179,7 @@ export class OriginReader {
       this.#blob.ledger.startReading(chunk);
     }
     this.#context.gate.start(this.#blob.key, this.#blob.keyId, run);
-    this.#context.emit({ kind: 'readOrigin', key: this.#blob.key, run });
+    this.#context.budget.read(this, run);
   }
 
   /** Whether chunks of the run were left unread. */
@@ -159,6 +187,7 @@ export class OriginReader {
     this.#context.gate.end(run);
     let isUnread = false;
     for (let chunk = run.run.firstChunk; chunk < run.run.firstChunk + run.run.chunkCount; chunk++) {
+      this.#drawn.delete(chunk);
       if (!this.#blob.ledger.reading.has(chunk)) continue;
       isUnread = true;
       this.#blob.ledger.stopReading(chunk);
@@ -194,7 +223,8 @@ export class OriginReader {
   /** Not one chunk of any blob for a long time, and nothing asked for or being read: somebody claims what nobody has. */
   #isStarved(nowMs: number): boolean {
     const { requests, lastChunkMs, limits } = this.#context;
-    return requests.live === 0 && nowMs - lastChunkMs >= limits.starvedMs;
+    if (requests.live > 0 || nowMs - lastChunkMs < limits.starvedMs) return false;
+    return !this.#context.budget.isShort(this.#blob.key.host, nowMs);
   }
 
   /**
@@ -212,7 +242,9 @@ export class OriginReader {
       memberCount > this.#context.limits.smallSwarm ? this.#context.prng.below(ledger.chunkCount) : 0;
     const { leaseChunks } = this.#context.limits;
     const run = this.#nextRun(from, leaseChunks, isWanted) ?? this.#nextRun(0, leaseChunks, isWanted);
-    if (run !== undefined) this.#start(run);
+    if (run === undefined) return;
+    for (let index = 0; index < run.chunkCount; index++) this.#drawn.add(run.firstChunk + index);
+    this.#start(run);
   }
 
   #nextRun(from: number, countMax: number, isWanted: (chunk: number) => boolean): ChunkRun | undefined {

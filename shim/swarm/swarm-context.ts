@@ -1,8 +1,10 @@
 import type { BlobKey } from '../base/blob-key.ts';
 import { BanList } from './ban-list.ts';
 import type { BlobSwarm } from './blob-swarm.ts';
+import type { OriginLimits } from './budget-bucket.ts';
 import { type SwarmLimits, swarmLimits } from './limits.ts';
 import type { Action, PeerId, PeerMessage } from './messages.ts';
+import { OriginBudget } from './origin-budget.ts';
 import { OriginGate } from './origin-gate.ts';
 import { PeerTable } from './peer-table.ts';
 import { Prng } from './prng.ts';
@@ -21,6 +23,7 @@ export class SwarmContext {
   readonly requests: RequestTable;
   readonly uploads: UploadSlots;
   readonly gate: OriginGate;
+  readonly budget: OriginBudget;
   /** Messages of this node to itself (it may be its own directory), delivered before the input that caused them ends. */
   readonly toSelf: PeerMessage[] = [];
   /** Blobs with chunks missing, in the order in which they were wanted: so they get requests and leases. */
@@ -38,6 +41,7 @@ export class SwarmContext {
     readonly seed: number;
     readonly mayReadOrigin: boolean;
     readonly limits?: Partial<SwarmLimits>;
+    readonly originLimits?: OriginLimits;
   }) {
     this.self = options.self;
     this.zone = options.zone;
@@ -54,6 +58,7 @@ export class SwarmContext {
     this.requests = new RequestTable(this.limits);
     this.uploads = new UploadSlots(this.limits);
     this.gate = new OriginGate(this.limits);
+    this.budget = new OriginBudget(this, options.originLimits);
   }
 
   /** No other member: nobody to wait for. */

@@ -2,6 +2,7 @@ import { assert } from '../base/assert.ts';
 import { type BlobKey, blobKeyId } from '../base/blob-key.ts';
 import type { Bitmap } from './bitmap.ts';
 import { BlobSwarm } from './blob-swarm.ts';
+import type { OriginLimits } from './budget-bucket.ts';
 import { Directory } from './directory.ts';
 import { BLOB_SIZE_MAX_BYTES, type SwarmLimits } from './limits.ts';
 import { MessageRouter } from './message-router.ts';
@@ -10,6 +11,7 @@ import type { OriginOutcome } from './origin-reader.ts';
 import { SwarmContext } from './swarm-context.ts';
 import { type SwarmSnapshot, takeSnapshot } from './swarm-snapshot.ts';
 
+export type { OriginLimits } from './budget-bucket.ts';
 export type { OriginOutcome } from './origin-reader.ts';
 export type { SwarmSnapshot } from './swarm-snapshot.ts';
 
@@ -21,6 +23,8 @@ export interface SwarmNodeOptions {
   /** False for nodes that leave reading at the origin to others as long as there are others. */
   readonly mayReadOrigin: boolean;
   readonly limits?: Partial<SwarmLimits>;
+  /** What all nodes together may read of one registry host; the same at all of them. */
+  readonly originLimits?: OriginLimits;
 }
 
 export interface Member {
@@ -79,6 +83,7 @@ export class SwarmNode {
   handleMembers(members: readonly Member[], nowMs: number): void {
     this.#begin(nowMs);
     this.#context.peers.setMembers(members);
+    this.#context.budget.handleMembers();
     for (const blob of this.#blobs.values()) {
       if (blob.directories.refreshRanking()) blob.directories.announceSoon(nowMs);
       blob.plan();
@@ -101,6 +106,7 @@ export class SwarmNode {
       this.#context.emit({ kind: 'hangUp', peer, reason: 'banned' });
     } else {
       this.#context.peers.connected(peer, info.zone);
+      this.#context.budget.handleConnected();
       for (const blob of this.#blobs.values()) blob.handleConnected(peer, nowMs);
     }
     this.#end(nowMs, undefined);
@@ -111,6 +117,7 @@ export class SwarmNode {
     this.#begin(nowMs);
     const wasConnected = this.#context.peers.disconnected(peer, nowMs);
     this.#context.uploads.releasePeer(peer);
+    this.#context.budget.handleDisconnected(peer);
     if (wasConnected) this.#directory.handleDisconnected(peer, nowMs);
     for (const blob of this.#blobs.values()) blob.handleDisconnected(peer, nowMs);
     for (const request of [...this.#context.requests.values()]) {
@@ -159,9 +166,15 @@ export class SwarmNode {
   handleOriginEnd(key: BlobKey, run: ChunkRun, outcome: OriginOutcome, nowMs: number): void {
     this.#begin(nowMs);
     const blob = this.#blobs.get(blobKeyId(key));
-    blob?.origin.handleEnd(run, outcome, nowMs);
+    if (blob !== undefined) this.#context.budget.handleEnd(blob.origin, run, outcome, nowMs);
     blob?.origin.tick(nowMs);
     this.#end(nowMs, blob);
+  }
+
+  /** Whether what the blob lacks may just be waiting until the origin may be read again: then it is not stalled. */
+  isHeldBack(key: BlobKey, nowMs: number): boolean {
+    this.#begin(nowMs);
+    return this.#context.budget.isShort(key.host, nowMs);
   }
 
   /** A `serve` action ended, sent or not: its upload slot is free. */
@@ -289,9 +302,12 @@ export class SwarmNode {
   #end(nowMs: number, only: BlobSwarm | undefined): void {
     this.#askForLeases(nowMs);
     this.#deliverToSelf(nowMs);
+    this.#context.budget.pump(nowMs);
+    this.#deliverToSelf(nowMs);
     if (only !== undefined) only.pump(nowMs);
     else for (const blob of this.#context.pulling) blob.pump(nowMs);
     this.#context.wakeMs = Math.min(this.#context.wakeMs, this.#directory.dueMs, this.#dialSweepMs);
+    this.#context.wakeMs = Math.min(this.#context.wakeMs, this.#context.budget.dueMs);
   }
 
   #askForLeases(nowMs: number): void {

@@ -25,14 +25,24 @@ export class TokenBucket {
 
   /** Takes `bytes` and returns undefined, or takes nothing and returns when to ask again, ms. */
   take(bytes: number, nowMs: number): number | undefined {
-    this.#refill(nowMs);
-    const neededBytes = Math.min(bytes, this.#burstBytes);
-    // A millionth of a byte of slack keeps rounding from asking for a wait that is over.
-    if (this.#levelBytes + 1e-6 < neededBytes) {
-      return nowMs + (neededBytes - this.#levelBytes) / this.#ratePerMs;
-    }
+    const readyAtMs = this.readyAtMs(bytes, nowMs);
+    if (readyAtMs > nowMs) return readyAtMs;
     this.#levelBytes -= bytes;
     return undefined;
+  }
+
+  /** When `bytes` can be taken, ms; `nowMs` when at once. */
+  readyAtMs(bytes: number, nowMs: number): number {
+    this.#refill(nowMs);
+    const lackBytes = Math.min(bytes, this.#burstBytes) - this.#levelBytes;
+    // A millionth of a byte of slack keeps rounding from asking for a wait that is over.
+    return lackBytes <= 1e-6 ? nowMs : nowMs + lackBytes / this.#ratePerMs;
+  }
+
+  /** Forgets what was saved up, and debts as well. */
+  empty(nowMs: number): void {
+    this.#refill(nowMs);
+    this.#levelBytes = 0;
   }
 
   #refill(nowMs: number): void {

@@ -1,3 +1,4 @@
+import type { OriginLimits } from '../../shim/swarm/budget-bucket.ts';
 import type { SwarmLimits } from '../../shim/swarm/limits.ts';
 
 interface At {
@@ -104,5 +105,7 @@ export interface WorldOptions {
   readonly zones?: Zones;
   readonly machine?: Machine;
   readonly faults?: readonly Fault[];
+  /** What all nodes together may read, by their own doing. */
+  readonly originLimits?: OriginLimits;
   readonly limits?: Partial<SwarmLimits>;
 }

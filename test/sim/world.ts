@@ -245,13 +245,14 @@ export class World implements FaultWorld {
   }
 
   #makeCore(index: number): SwarmNode {
-    const { seed, limits, mayNotReadOrigin } = this.options;
+    const { seed, limits, mayNotReadOrigin, originLimits } = this.options;
     return new SwarmNode({
       self: peerName(index),
       zone: zoneOf(this.options, index),
       seed: Math.imul(seed + 1, 0x9e3779b1) ^ index,
       mayReadOrigin: !mayNotReadOrigin?.includes(index),
       ...(limits === undefined ? {} : { limits }),
+      ...(originLimits === undefined ? {} : { originLimits }),
     });
   }
 

@@ -52,6 +52,8 @@ const SAMPLES: readonly PeerMessage[] = [
   { kind: 'cancel', requestId: 7 },
   { kind: 'busy', requestId: 7, retryAfterMs: 120 },
   { kind: 'gone', requestId: 7 },
+  { kind: 'askBudget', host: key.host, number: 3, bytes: 2 ** 40, requests: 16, isMoving: true },
+  { kind: 'grantBudget', host: key.host, number: 3, bytes: 0, requests: 0, retryAfterMs: 3000 },
 ];
 
 function parse(frame: Buffer): PeerMessage {

@@ -1,0 +1,63 @@
+import { BLOB_SIZE_MAX_BYTES, CHUNK_SIZE_BYTES } from './limits.ts';
+import { TokenBucket } from './token-bucket.ts';
+
+/** What all nodes together may read from one registry host. */
+export interface OriginLimits {
+  /** 0: no limit. */
+  readonly bytesPerSecond: number;
+  /** Ranges of layers; 0: no limit. */
+  readonly requestsPerSecond: number;
+}
+
+/** An amount of both. */
+export interface BudgetAmount {
+  readonly bytes: number;
+  readonly requests: number;
+}
+
+/** Burst as time: 1 % of the 10 s over which limits are judged. */
+const BURST_MS = 100;
+/** What one grant allows, as time at the limit: short enough to share evenly, long enough that grants cost nothing. */
+const GRANT_MS = 250;
+
+/** The most bytes that one grant allows: whole chunks, and where requests are dear, what goes with one of them. */
+export function grantBytesMax({ bytesPerSecond, requestsPerSecond }: OriginLimits): number {
+  if (bytesPerSecond === 0) return BLOB_SIZE_MAX_BYTES;
+  const withRequest = requestsPerSecond === 0 ? 0 : bytesPerSecond / requestsPerSecond;
+  const bytes = Math.max((bytesPerSecond * GRANT_MS) / 1000, withRequest);
+  return Math.max(1, Math.ceil(bytes / CHUNK_SIZE_BYTES)) * CHUNK_SIZE_BYTES;
+}
+
+/** Bytes and requests that flow in at their rates and are taken together. */
+export class BudgetBucket {
+  readonly #bytes: TokenBucket | undefined;
+  readonly #requests: TokenBucket | undefined;
+
+  constructor({ bytesPerSecond, requestsPerSecond }: OriginLimits) {
+    this.#bytes = bucketOf(bytesPerSecond);
+    this.#requests = bucketOf(requestsPerSecond);
+  }
+
+  /** Takes the amount and returns undefined, or takes nothing and returns when to ask again, ms. */
+  take({ bytes, requests }: BudgetAmount, nowMs: number): number | undefined {
+    const readyAtMs = Math.max(
+      this.#bytes?.readyAtMs(bytes, nowMs) ?? nowMs,
+      this.#requests?.readyAtMs(requests, nowMs) ?? nowMs,
+    );
+    if (readyAtMs > nowMs) return readyAtMs;
+    this.#bytes?.take(bytes, nowMs);
+    this.#requests?.take(requests, nowMs);
+    return undefined;
+  }
+
+  empty(nowMs: number): void {
+    this.#bytes?.empty(nowMs);
+    this.#requests?.empty(nowMs);
+  }
+}
+
+function bucketOf(ratePerSecond: number): TokenBucket | undefined {
+  if (ratePerSecond === 0) return undefined;
+  const burstBytes = Math.max(1, (ratePerSecond * BURST_MS) / 1000);
+  return new TokenBucket({ rateBytesPerSecond: ratePerSecond, burstBytes });
+}

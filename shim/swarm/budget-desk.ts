@@ -1,0 +1,338 @@
+import { type BudgetAmount, BudgetBucket, grantBytesMax, type OriginLimits } from './budget-bucket.ts';
+import type { PeerId, PeerMessage } from './messages.ts';
+import type { SwarmContext } from './swarm-context.ts';
+
+type AskBudget = Extract<PeerMessage, { kind: 'askBudget' }>;
+type GrantBudget = Extract<PeerMessage, { kind: 'grantBudget' }>;
+
+interface Ask extends BudgetAmount {
+  readonly peer: PeerId;
+  readonly number: number;
+  expiresMs: number;
+}
+
+/** The ask that this node has sent on. */
+interface Upstream {
+  readonly peer: PeerId;
+  readonly number: number;
+  sentMs: number;
+  isAnswered: boolean;
+  /** Whether it was counted as one that had to wait. */
+  hasWaited: boolean;
+}
+
+/** Candidates for keeper: best nodes by rendezvous hash of the host name. Three survive two failures, as with directories. */
+const CANDIDATES = 3;
+/** Askers in one queue: a node of the largest cluster each. */
+const ASKERS_MAX = 8192;
+/** Requests that one grant allows at most. */
+const GRANT_REQUESTS_MAX = 16;
+/** Who waits tells that it still does this often, and is forgotten after missing that twice, ms. */
+const AGAIN_MS = 3_000;
+const ASK_TTL_MS = 10_000;
+/** A keeper that does not answer for this long is passed over, ms: shorter than any stall limit. */
+const SILENT_MS = 2_000;
+const MUTE_MS = 10_000;
+/** How soon candidates that could not be reached are tried again, ms. */
+const RETRY_MS = 250;
+/** A keeper that takes over listens this long before it grants, ms: others may not yet know. */
+const LISTEN_MS = 1_000;
+/** A grant of another keeper so long ago still counts within the 10 s over which limits are judged, ms. */
+const MOVE_MS = 10_000;
+/** How often the keeper is asked whether others wait, and how long its answer holds, ms. */
+const PROBE_MS = 2_000;
+const PROBE_VALID_MS = 6_000;
+
+/**
+ * One registry host's budget as one node sees it: a queue of askers, itself and nodes that think it is the keeper. It is fed
+ * by a bucket of its own where no better candidate can be reached, else by what the best one grants. The order of candidates
+ * is the same for all nodes, so grants never go in circles, and two nodes keep at once only when they cannot reach each other.
+ */
+export class BudgetDesk {
+  readonly host: string;
+  readonly #context: SwarmContext;
+  readonly #limits: OriginLimits;
+  readonly #onGrant: (grant: BudgetAmount) => void;
+  #ranking: readonly PeerId[] = [];
+  /** In the order of their turns; one ask a node. */
+  readonly #queue = new Map<PeerId, Ask>();
+  /** The last ask of each peer that was granted: it may be told again while the grant is on its way. */
+  readonly #granted = new Map<PeerId, number>();
+  /** Set while this node keeps the budget. */
+  #bucket: BudgetBucket | undefined;
+  #keepingSinceMs = Number.NEGATIVE_INFINITY;
+  #listenUntilMs = Number.NEGATIVE_INFINITY;
+  /** How many nodes may do as this one does because they cannot reach a keeper. */
+  #share = 1;
+  #upstream: Upstream | undefined;
+  #number = 0;
+  #lastGrant: { readonly by: PeerId; readonly atMs: number } | undefined;
+  #movedMs = Number.NEGATIVE_INFINITY;
+  readonly #mutedUntilMs = new Map<PeerId, number>();
+  #probedMs = Number.NEGATIVE_INFINITY;
+  #shortUntilMs = Number.NEGATIVE_INFINITY;
+  #usedMs = Number.NEGATIVE_INFINITY;
+  dueMs = Number.POSITIVE_INFINITY;
+
+  constructor(options: {
+    readonly context: SwarmContext;
+    readonly host: string;
+    readonly limits: OriginLimits;
+    /** What this node itself may read now. */
+    readonly onGrant: (grant: BudgetAmount) => void;
+  }) {
+    this.#context = options.context;
+    this.host = options.host;
+    this.#limits = options.limits;
+    this.#onGrant = options.onGrant;
+    this.refreshRanking();
+  }
+
+  get waitingCount(): number {
+    return this.#queue.size;
+  }
+
+  /** When somebody last had to do with it, ms. */
+  get usedMs(): number {
+    return this.#usedMs;
+  }
+
+  refreshRanking(): void {
+    const { self, peers } = this.#context;
+    this.#ranking = peers.members.rank(this.host, self, CANDIDATES);
+  }
+
+  /** This node itself wants as much; the next `pump` sees to it. Nothing is wanted when undefined. */
+  want(amount: BudgetAmount | undefined): void {
+    const { self } = this.#context;
+    if (amount === undefined) this.#queue.delete(self);
+    else this.#queue.set(self, { peer: self, number: 0, ...amount, expiresMs: Number.POSITIVE_INFINITY });
+  }
+
+  handleAsk(peer: PeerId, message: AskBudget, nowMs: number): void {
+    this.#usedMs = nowMs;
+    if (message.isMoving) this.#noteMove(nowMs);
+    if (message.requests === 0) {
+      this.#answer(peer, 0, this.#isShortHere(nowMs) ? AGAIN_MS : 0);
+      return;
+    }
+    if (this.#granted.get(peer) === message.number) return;
+    const known = this.#queue.get(peer);
+    if (known?.number === message.number) known.expiresMs = nowMs + ASK_TTL_MS;
+    else this.#enqueue(peer, message, nowMs);
+    this.pump(nowMs);
+    if (this.#granted.get(peer) !== message.number) this.#answer(peer, message.number, AGAIN_MS);
+  }
+
+  handleGrant(peer: PeerId, message: GrantBudget, nowMs: number): void {
+    if (message.number === 0) {
+      this.#shortUntilMs = message.retryAfterMs > 0 ? nowMs + PROBE_VALID_MS : Number.NEGATIVE_INFINITY;
+      return;
+    }
+    const upstream = this.#upstream;
+    if (upstream?.peer !== peer || upstream.number !== message.number) return;
+    if (message.requests === 0) {
+      upstream.isAnswered = true;
+      if (!upstream.hasWaited) this.#context.note('budgetWait', peer, undefined, this.host);
+      upstream.hasWaited = true;
+      return;
+    }
+    this.#upstream = undefined;
+    this.#lastGrant = { by: peer, atMs: nowMs };
+    this.#distribute(message);
+    this.pump(nowMs);
+  }
+
+  dropPeer(peer: PeerId): void {
+    this.#queue.delete(peer);
+    this.#granted.delete(peer);
+    if (this.#upstream?.peer === peer) this.#upstream = undefined;
+  }
+
+  /** Grants what can be granted now, or asks on. */
+  pump(nowMs: number): void {
+    this.#forgetOld(nowMs);
+    this.dueMs = Number.POSITIVE_INFINITY;
+    if (this.#queue.size === 0) {
+      this.#upstream = undefined;
+      return;
+    }
+    this.#usedMs = nowMs;
+    const source = this.#source(nowMs);
+    if (source === undefined) this.dueMs = nowMs + RETRY_MS;
+    else if (source === this.#context.self) this.#keep(nowMs);
+    else this.#askOn(source, nowMs);
+  }
+
+  /** Whether a blob that makes no progress may just be waiting for its turn, here or at another node. */
+  isShort(nowMs: number): boolean {
+    this.#usedMs = nowMs;
+    if (this.#isShortHere(nowMs)) return true;
+    const source = this.#source(nowMs);
+    if (source === undefined || source === this.#context.self || nowMs < this.#probedMs + PROBE_MS)
+      return false;
+    this.#probedMs = nowMs;
+    const probe = { kind: 'askBudget', host: this.host, number: 0, bytes: 0, requests: 0 } as const;
+    this.#context.send(source, { ...probe, isMoving: false });
+    return false;
+  }
+
+  #isShortHere(nowMs: number): boolean {
+    return this.#queue.size > 0 || nowMs < this.#shortUntilMs;
+  }
+
+  #enqueue(peer: PeerId, { number, bytes, requests }: AskBudget, nowMs: number): void {
+    if (!this.#queue.has(peer) && this.#queue.size >= ASKERS_MAX) return;
+    this.#queue.set(peer, {
+      peer,
+      number,
+      bytes: Math.min(bytes, grantBytesMax(this.#limits)),
+      requests: Math.min(requests, GRANT_REQUESTS_MAX),
+      expiresMs: nowMs + ASK_TTL_MS,
+    });
+  }
+
+  /** The best candidate that can be talked to, this node where that is none; undefined while one is being dialled. */
+  #source(nowMs: number): PeerId | undefined {
+    const { self, peers } = this.#context;
+    for (const peer of this.#ranking) {
+      if (peer === self) return self;
+      if (nowMs < (this.#mutedUntilMs.get(peer) ?? 0) || !peers.isUsable(peer, nowMs)) continue;
+      if (peers.reach(peer, nowMs)) return peer;
+      // Who keeps the budget goes on with it until a better one is there.
+      if (this.#bucket === undefined) return undefined;
+    }
+    return self;
+  }
+
+  #keep(nowMs: number): void {
+    this.#upstream = undefined;
+    const bucket = this.#bucket ?? this.#begin(nowMs);
+    this.#setShare(bucket, nowMs);
+    for (const ask of this.#queue.values()) {
+      const cost = { bytes: ask.bytes * this.#share, requests: ask.requests * this.#share };
+      const readyAtMs = Math.max(this.#listenUntilMs, nowMs);
+      const atMs = readyAtMs > nowMs ? readyAtMs : bucket.take(cost, nowMs);
+      if (atMs !== undefined) {
+        this.dueMs = Math.min(atMs, nowMs + AGAIN_MS);
+        return;
+      }
+      this.#lastGrant = { by: this.#context.self, atMs: nowMs };
+      this.#give(ask, ask);
+    }
+  }
+
+  /** Takes over with nothing in hand, and a second later, when another node kept the budget a short while ago. */
+  #begin(nowMs: number): BudgetBucket {
+    this.#bucket = new BudgetBucket(this.#limits);
+    this.#keepingSinceMs = nowMs;
+    this.#listenUntilMs = nowMs;
+    if (this.#isMovingTo(this.#context.self, nowMs) || nowMs < this.#movedMs + MOVE_MS)
+      this.#listen(this.#bucket, nowMs);
+    this.#context.note('budgetKept', undefined, undefined, this.host);
+    // So that a candidate that kept it until now sees that it is not the best one any longer.
+    const after = this.#ranking.slice(this.#ranking.indexOf(this.#context.self) + 1);
+    for (const peer of after) this.#context.peers.reach(peer, nowMs);
+    return this.#bucket;
+  }
+
+  #noteMove(nowMs: number): void {
+    this.#movedMs = nowMs;
+    if (this.#bucket !== undefined && nowMs < this.#keepingSinceMs + LISTEN_MS)
+      this.#listen(this.#bucket, nowMs);
+  }
+
+  #listen(bucket: BudgetBucket, nowMs: number): void {
+    bucket.empty(nowMs);
+    this.#listenUntilMs = this.#keepingSinceMs + LISTEN_MS;
+  }
+
+  /** Who is cut off from all candidates, or from everybody, takes its part alone: all nodes may be so. */
+  #setShare(bucket: BudgetBucket, nowMs: number): void {
+    const { self, peers } = this.#context;
+    const isCutOff = peers.connectedCount === 0 || !this.#ranking.includes(self);
+    const share = isCutOff ? peers.othersCount + 1 : 1;
+    if (share === this.#share) return;
+    // Debts were counted in the old share.
+    bucket.empty(nowMs);
+    this.#share = share;
+  }
+
+  #askOn(peer: PeerId, nowMs: number): void {
+    const wasKeeper = this.#bucket !== undefined;
+    this.#bucket = undefined;
+    if (this.#upstream?.peer !== peer || wasKeeper) this.#upstream = undefined;
+    const upstream = this.#upstream;
+    if (upstream === undefined) {
+      this.#number = (this.#number % NUMBER_MAX) + 1;
+      this.#upstream = { peer, number: this.#number, sentMs: nowMs, isAnswered: false, hasWaited: false };
+      this.#sendAsk(this.#upstream, nowMs);
+    } else if (!upstream.isAnswered && nowMs >= upstream.sentMs + SILENT_MS) {
+      this.#context.note('budgetSilent', peer, undefined, this.host);
+      this.#mutedUntilMs.set(peer, nowMs + MUTE_MS);
+      this.#upstream = undefined;
+      this.pump(nowMs);
+      return;
+    } else if (upstream.isAnswered && nowMs >= upstream.sentMs + AGAIN_MS) this.#sendAsk(upstream, nowMs);
+    const { sentMs, isAnswered } = this.#upstream as Upstream;
+    this.dueMs = sentMs + (isAnswered ? AGAIN_MS : SILENT_MS);
+  }
+
+  /** Asks for as many of those who wait as one grant can serve. */
+  #sendAsk(upstream: Upstream, nowMs: number): void {
+    const bytesMax = grantBytesMax(this.#limits);
+    let [bytes, requests] = [0, 0];
+    for (const ask of this.#queue.values()) {
+      const isTooMuch = bytes + ask.bytes > bytesMax || requests + ask.requests > GRANT_REQUESTS_MAX;
+      if (requests > 0 && isTooMuch) break;
+      bytes += ask.bytes;
+      requests += ask.requests;
+    }
+    const { peer, number } = upstream;
+    upstream.sentMs = nowMs;
+    upstream.isAnswered = false;
+    const isMoving = this.#isMovingTo(peer, nowMs);
+    this.#context.send(peer, { kind: 'askBudget', host: this.host, number, bytes, requests, isMoving });
+  }
+
+  #isMovingTo(peer: PeerId, nowMs: number): boolean {
+    const last = this.#lastGrant;
+    return last !== undefined && last.by !== peer && nowMs < last.atMs + MOVE_MS;
+  }
+
+  /** What nobody here wants any longer is lost: it was meant for now. */
+  #distribute(grant: BudgetAmount): void {
+    let { bytes, requests } = grant;
+    for (const ask of [...this.#queue.values()]) {
+      if (bytes <= 0 || requests <= 0) return;
+      const given = { bytes: Math.min(bytes, ask.bytes), requests: Math.min(requests, ask.requests) };
+      bytes -= given.bytes;
+      requests -= given.requests;
+      this.#give(ask, given);
+    }
+  }
+
+  #give(ask: Ask, { bytes, requests }: BudgetAmount): void {
+    const { peer, number } = ask;
+    this.#queue.delete(peer);
+    if (peer === this.#context.self) {
+      this.#onGrant({ bytes, requests });
+      return;
+    }
+    this.#granted.set(peer, number);
+    const { host } = this;
+    this.#context.send(peer, { kind: 'grantBudget', host, number, bytes, requests, retryAfterMs: 0 });
+  }
+
+  #answer(peer: PeerId, number: number, retryAfterMs: number): void {
+    const { host } = this;
+    this.#context.send(peer, { kind: 'grantBudget', host, number, bytes: 0, requests: 0, retryAfterMs });
+  }
+
+  #forgetOld(nowMs: number): void {
+    for (const ask of this.#queue.values()) if (nowMs >= ask.expiresMs) this.#queue.delete(ask.peer);
+  }
+}
+
+/** Numbers of asks go round; 0 is a question without an ask. */
+const NUMBER_MAX = 2 ** 32 - 1;
