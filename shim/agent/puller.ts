@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import type { Logger } from 'pino';
 import { parseP2pHostRule } from '../base/p2p-address.ts';
 import { DiskCache } from '../cache/disk-cache.ts';
+import type { RoomEvent } from '../cache/room-keeper.ts';
 import type { Config } from '../config/settings.ts';
 import type { CacheTotals } from '../observe/metric-sources.ts';
 import type { TransferCounters } from '../peer/transfer-counters.ts';
@@ -61,14 +62,11 @@ export async function openPuller(config: Config, options: PullerOptions): Promis
   await using opening = new AsyncDisposableStack();
   const { log, onEnd, stop, alone = false } = options;
   const opened = opening.adopt(await openStore(config, { log, stop, alone }), (each) => each.close());
-  const { capacity, directory } = config.p2p.v2.cache;
+  const { directory } = config.p2p.v2.cache;
   const place = opening.adopt(await takeCacheDirectory(directory || opened.cacheDirectory, alone), (each) =>
     each.close(),
   );
-  const cache = opening.adopt(
-    await DiskCache.open({ directory: place.path, capacityBytes: capacity }),
-    (each) => each.close(),
-  );
+  const cache = opening.adopt(await openCache(config, place.path, log), (each) => each.close());
   const rightsPath = join(place.path, RIGHTS_FILE);
   const peers = alone ? {} : { peers: { ...(await peersOf(config, log, opening)), rightsPath } };
   const watched = options.observer && { observer: options.observer };
@@ -111,11 +109,34 @@ export async function openPuller(config: Config, options: PullerOptions): Promis
     counters: engine.counters,
     unpack,
     contentRoot: opened.contentRoot,
-    cacheTotals: () => ({ allocatedBytes: cache.capacityBytes, usedBytes: cache.ownBytes }),
+    cacheTotals: () => ({
+      allocatedBytes: cache.capacityBytes,
+      usedBytes: cache.ownBytes,
+      evictedBytes: cache.evictedBytes,
+      diskUsedRatio: cache.diskUsedRatio,
+    }),
     peers: () => ({ known: engine.swarmSnapshot()?.members ?? 0, connected: engine.connections }),
     drain: () => engine.drain(),
     [Symbol.asyncDispose]: () => closing.disposeAsync(),
   };
+}
+
+function openCache(config: Config, directory: string, log: Logger): Promise<DiskCache> {
+  const { capacity, highWaterPercent, lowWaterPercent } = config.p2p.v2.cache;
+  return DiskCache.open({
+    directory,
+    capacityBytes: capacity,
+    waterMarks: { highPercent: highWaterPercent, lowPercent: lowWaterPercent },
+    onRoom: (event) => tellRoom(event, log),
+  });
+}
+
+function tellRoom(event: RoomEvent, log: Logger): void {
+  const { kind, ...facts } = event;
+  if (kind === 'evicted') log.info(facts, 'dropped idle layers from the cache');
+  else if (event.isFull)
+    log.warn(facts, 'the disk is above high water: no layer is kept longer than its pull');
+  else log.info(facts, 'the disk is below high water again');
 }
 
 const MS_PER_MINUTE = 60_000;
@@ -179,11 +200,12 @@ function outageGraceOf(config: Config, log: Logger, onOutagePull: () => void): O
 
 function transferLimitsOf(config: Config) {
   const { proxyConcurrencyLimit, throttleLimitMB } = config.p2p.v2;
-  const { originLimitMB, uploadLimitMB, stallTimeoutMs } = config.limits;
+  const { originLimitMB, originRequestsPerSecond, uploadLimitMB, stallTimeoutMs } = config.limits;
   return {
     downloadsMax: proxyConcurrencyLimit,
     localBytesPerSecond: throttleLimitMB * BYTES_PER_MB,
     originBytesPerSecond: originLimitMB * BYTES_PER_MB,
+    originRequestsPerSecond,
     uploadBytesPerSecond: uploadLimitMB * BYTES_PER_MB,
     blobStallMs: stallTimeoutMs,
   };

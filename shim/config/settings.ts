@@ -340,7 +340,17 @@ export const settings = {
     }),
   },
   limits: {
-    originLimitMB: limitMB({ default: 0, help: 'Bytes read from registries a second. 0 is no limit.' }),
+    originLimitMB: limitMB({
+      default: 0,
+      help: 'Bytes of layers read from one registry host a second, by all nodes together, and from all hosts by this one. To be set alike on all nodes. 0 is no limit.',
+    }),
+    originRequestsPerSecond: integer({
+      default: 0,
+      min: 0,
+      max: 100_000,
+      unit: 'requests/s',
+      help: 'Ranges of layers asked of one registry host a second, by all nodes together, and of all hosts by this one. What each pull asks ahead of its layers (manifest, configuration, token) is not held back. 0 is no limit.',
+    }),
     uploadLimitMB: limitMB({ default: 0, help: 'Bytes sent to peers a second. 0 is no limit.' }),
     layersAtOnce: integer({
       default: 3,

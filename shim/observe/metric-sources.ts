@@ -3,6 +3,7 @@ export interface TransferTotals {
   readonly originBytes: number;
   readonly originReads: number;
   readonly originErrors: number;
+  readonly originBudgetWaits: number;
   readonly peerBytes: number;
   readonly peerWastedBytes: number;
   readonly peerChunks: number;
@@ -52,6 +53,11 @@ export const transferCounters: readonly TransferCounter[] = [
     name: 'shoal_peer_chunks_total',
     help: 'Chunks received from peers',
     read: (totals) => totals.peerChunks,
+  {
+    name: 'shoal_origin_budget_waits_total',
+    help: 'Reads at registries that waited because all nodes together read as much as they may',
+    read: (totals) => totals.originBudgetWaits,
+  },
   },
   {
     name: 'shoal_peer_bad_chunks_total',

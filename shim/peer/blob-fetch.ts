@@ -17,6 +17,9 @@ const ALONE_GRACE_MS = 4_000;
 /** How long the origin may keep failing while no byte comes from anywhere. */
 const ORIGIN_FAILURE_GRACE_MS = 15_000;
 
+/** Part of the stall limit after which it is asked whether the blob is held back. */
+const HELD_BACK_LOOK = 0.25;
+
 /** Where missing chunks come from: the origin alone, or the swarm. */
 export interface ChunkSource {
   /** Fills the missing chunks of `fetch.blob` and tells it with `chunkStored`. */
@@ -27,6 +30,8 @@ export interface ChunkSource {
   consumerAt(fetch: BlobFetch, offsetBytes: number): void;
   /** The blob's digest is right and all of it is held: others may have it. */
   confirmed(blob: CachedBlob): void;
+  /** Whether the blob may get nothing just because all nodes together have read as much as they may. */
+  isHeldBack(fetch: BlobFetch): boolean;
   /** The blob's digest was wrong: what was learned of it, and from whom, is not to be trusted. */
   distrusted(key: BlobKey): void;
 }
@@ -69,6 +74,8 @@ export class BlobFetch {
   #lastProgressMs = performance.now();
   #originError: ShoalError | undefined;
   #distrusted = false;
+  /** Reads that wait until this node may ask the origin again. */
+  #heldBack = 0;
 
   constructor(
     host: FetchHost,
@@ -129,6 +136,14 @@ export class BlobFetch {
   /** Some bytes came in: the blob is not stalled. */
   noteProgress(): void {
     this.#lastProgressMs = performance.now();
+  }
+
+  /** Waits for leave to read; the blob is not stalled meanwhile. */
+  async holdBack(wait: Promise<void>): Promise<void> {
+    this.#heldBack += 1;
+    await wait;
+    this.#heldBack -= 1;
+    this.noteProgress();
   }
 
   /** A chunk may come twice: of two peers, or of a peer while the origin is read. Only the first one counts. */
@@ -306,6 +321,7 @@ export class BlobFetch {
     const idleMs = performance.now() - this.#lastProgressMs;
     const error = this.#originError;
     if (error !== undefined && idleMs > this.#graceMs(error)) this.fail(error);
+    else if (error === undefined && this.#isHeldBack(idleMs)) this.noteProgress();
     else if (idleMs > this.#host.limits.blobStallMs)
       this.fail(
         new ShoalError(
@@ -316,6 +332,11 @@ export class BlobFetch {
           },
         ),
       );
+  }
+
+  #isHeldBack(idleMs: number): boolean {
+    if (this.#heldBack > 0) return true;
+    return idleMs > this.#host.limits.blobStallMs * HELD_BACK_LOOK && this.#host.source.isHeldBack(this);
   }
 
   /** How long somebody else may still help, or the origin itself come round. */

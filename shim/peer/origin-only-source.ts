@@ -43,6 +43,10 @@ export class OriginOnlySource implements ChunkSource {
 
   confirmed(_blob: CachedBlob): void {}
 
+  isHeldBack(): boolean {
+    return false;
+  }
+
   distrusted(): void {}
 
   async #work(fetch: BlobFetch, runs: ChunkRun[]): Promise<void> {

@@ -14,6 +14,8 @@ export interface OriginReadsOptions {
   readonly limits: TransferLimits;
   readonly counters: TransferCounters;
   readonly rate: RateGate;
+  /** Requests, one a read. */
+  readonly requestRate: RateGate;
   readonly observer: TransferObserver | undefined;
 }
 
@@ -67,7 +69,9 @@ export class OriginReads {
     signal: AbortSignal,
     onChunk: (chunk: number, hash: Uint8Array) => void,
   ): Promise<void> {
-    const { counters, limits, rate, observer } = this.#options;
+    const { counters, limits, rate, requestRate, observer } = this.#options;
+    const turn = requestRate.take(1);
+    if (turn !== undefined) await fetch.holdBack(turn);
     counters.originReads += 1;
     await readOriginRun({
       blob: fetch.blob,

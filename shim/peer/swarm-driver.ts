@@ -214,6 +214,14 @@ export class SwarmDriver implements ChunkSource {
     this.#input((nowMs) => this.#node.setConsumer(fetch.key, offsetBytes, nowMs));
   }
 
+  isHeldBack(fetch: BlobFetch): boolean {
+    let isHeldBack = false;
+    this.#input((nowMs) => {
+      isHeldBack = this.#node.isHeldBack(fetch.key, nowMs);
+    });
+    return isHeldBack;
+  }
+
   confirmed(blob: CachedBlob): void {
     if (!blob.complete || blob.sizeBytes === 0) return;
     const { key, sizeBytes } = blob;
@@ -297,6 +305,7 @@ export class SwarmDriver implements ChunkSource {
       case 'complete':
         return;
       case 'note':
+        if (action.event === 'budgetWait') this.#options.counters.originBudgetWaits += 1;
         this.#options.onNote(action);
         return;
       default:

@@ -4,6 +4,8 @@ export interface TransferCounters {
   originBytes: number;
   originReads: number;
   originErrors: number;
+  /** Reads that waited for their part of what all nodes together may read. */
+  originBudgetWaits: number;
   /** Bytes received from peers that matched their hash. */
   peerBytes: number;
   /** Bytes received from peers that nobody needed any more, or that did not match. */
@@ -41,6 +43,7 @@ export function newTransferCounters(): TransferCounters {
     originBytes: 0,
     originReads: 0,
     originErrors: 0,
+    originBudgetWaits: 0,
     peerBytes: 0,
     peerWastedBytes: 0,
     peerChunks: 0,

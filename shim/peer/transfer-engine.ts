@@ -104,6 +104,7 @@ class Engine implements RunningTransferEngine, FetchHost {
   readonly #driver: SwarmDriver | undefined;
   readonly #uploadRate: RateGate;
   readonly #originRate: RateGate;
+  readonly #originRequestRate: RateGate;
   readonly #fetches = new Map<string, BlobFetch>();
   /** Fetches that ended and may still touch the cache, by blob. */
   readonly #stopping = new Map<string, Promise<void>>();
@@ -115,9 +116,11 @@ class Engine implements RunningTransferEngine, FetchHost {
     this.throttle = new RateGate(this.limits.localBytesPerSecond);
     this.downloads = new Turnstile(this.limits.downloadsMax);
     this.#originRate = new RateGate(this.limits.originBytesPerSecond);
+    this.#originRequestRate = new RateGate(this.limits.originRequestsPerSecond);
     this.observer = options.observer;
     const { limits, counters, observer } = this;
-    const reads = new OriginReads({ limits, counters, observer, rate: this.#originRate });
+    const rates = { rate: this.#originRate, requestRate: this.#originRequestRate };
+    const reads = new OriginReads({ limits, counters, observer, ...rates });
     this.#uploadRate = new RateGate(this.limits.uploadBytesPerSecond);
     this.self = listening?.self;
     this.#driver = options.peers && listening && this.#makeDriver(options.peers, listening, reads);
@@ -185,6 +188,7 @@ class Engine implements RunningTransferEngine, FetchHost {
     for (const fetch of this.#fetches.values()) fetch.fail(reason);
     this.throttle.close();
     this.#originRate.close();
+    this.#originRequestRate.close();
     this.#uploadRate.close();
     await this.#driver?.close();
     await Promise.all(this.#stopping.values());
@@ -201,6 +205,10 @@ class Engine implements RunningTransferEngine, FetchHost {
       zone,
       seed: peers.seed ?? randomInt(2 ** 32),
       mayReadOrigin: true,
+      originLimits: {
+        bytesPerSecond: this.limits.originBytesPerSecond,
+        requestsPerSecond: this.limits.originRequestsPerSecond,
+      },
       ...(peers.swarmLimits && { limits: peers.swarmLimits }),
     });
     return new SwarmDriver({

@@ -6,8 +6,10 @@ export interface TransferLimits {
   readonly localBytesPerSecond: number;
   /** Bytes sent to peers; 0 is unlimited. */
   readonly uploadBytesPerSecond: number;
-  /** Bytes read from origins; 0 is unlimited. */
+  /** Bytes read from one registry host by all nodes together, and from all hosts by this one; 0 is unlimited. */
   readonly originBytesPerSecond: number;
+  /** Ranges of layers asked for, likewise; 0 is unlimited. */
+  readonly originRequestsPerSecond: number;
   /** Origin reads in flight, all blobs together: registries limit connections a client. */
   readonly originReadsMax: number;
   /** A read of the origin that brings no byte for this long is given up and tried again. */
@@ -25,6 +27,7 @@ export const DEFAULT_TRANSFER_LIMITS: TransferLimits = {
   localBytesPerSecond: 0,
   uploadBytesPerSecond: 0,
   originBytesPerSecond: 0,
+  originRequestsPerSecond: 0,
   originReadsMax: 8,
   originStallMs: 10_000,
   blobStallMs: 60_000,

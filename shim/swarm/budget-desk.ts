@@ -9,6 +9,8 @@ interface Ask extends BudgetAmount {
   readonly peer: PeerId;
   readonly number: number;
   expiresMs: number;
+  /** Set when it is noted that it was not granted at once. */
+  hasWaited: boolean;
 }
 
 /** The ask that this node has sent on. */
@@ -17,8 +19,6 @@ interface Upstream {
   readonly number: number;
   sentMs: number;
   isAnswered: boolean;
-  /** Whether it was counted as one that had to wait. */
-  hasWaited: boolean;
 }
 
 /** Candidates for keeper: best nodes by rendezvous hash of the host name. Three survive two failures, as with directories. */
@@ -32,7 +32,9 @@ const AGAIN_MS = 3_000;
 const ASK_TTL_MS = 10_000;
 /** A keeper that does not answer for this long is passed over, ms: shorter than any stall limit. */
 const SILENT_MS = 2_000;
-const MUTE_MS = 10_000;
+/** How long it is passed over, ms: longer each time, for each try costs those who wait `SILENT_MS`. */
+const MUTE_MIN_MS = 10_000;
+const MUTE_MAX_MS = 300_000;
 /** How soon candidates that could not be reached are tried again, ms. */
 const RETRY_MS = 250;
 /** A keeper that takes over listens this long before it grants, ms: others may not yet know. */
@@ -68,7 +70,7 @@ export class BudgetDesk {
   #number = 0;
   #lastGrant: { readonly by: PeerId; readonly atMs: number } | undefined;
   #movedMs = Number.NEGATIVE_INFINITY;
-  readonly #mutedUntilMs = new Map<PeerId, number>();
+  readonly #muted = new Map<PeerId, { readonly untilMs: number; readonly forMs: number }>();
   #probedMs = Number.NEGATIVE_INFINITY;
   #shortUntilMs = Number.NEGATIVE_INFINITY;
   #usedMs = Number.NEGATIVE_INFINITY;
@@ -100,13 +102,15 @@ export class BudgetDesk {
   refreshRanking(): void {
     const { self, peers } = this.#context;
     this.#ranking = peers.members.rank(this.host, self, CANDIDATES);
+    for (const peer of this.#muted.keys()) if (!this.#ranking.includes(peer)) this.#muted.delete(peer);
   }
 
   /** This node itself wants as much; the next `pump` sees to it. Nothing is wanted when undefined. */
   want(amount: BudgetAmount | undefined): void {
     const { self } = this.#context;
+    const hasWaited = this.#queue.get(self)?.hasWaited ?? false;
     if (amount === undefined) this.#queue.delete(self);
-    else this.#queue.set(self, { peer: self, number: 0, ...amount, expiresMs: Number.POSITIVE_INFINITY });
+    else this.#queue.set(self, { peer: self, number: 0, ...amount, expiresMs: NEVER_MS, hasWaited });
   }
 
   handleAsk(peer: PeerId, message: AskBudget, nowMs: number): void {
@@ -130,11 +134,11 @@ export class BudgetDesk {
       return;
     }
     const upstream = this.#upstream;
+    this.#muted.delete(peer);
     if (upstream?.peer !== peer || upstream.number !== message.number) return;
     if (message.requests === 0) {
       upstream.isAnswered = true;
-      if (!upstream.hasWaited) this.#context.note('budgetWait', peer, undefined, this.host);
-      upstream.hasWaited = true;
+      this.#noteWait();
       return;
     }
     this.#upstream = undefined;
@@ -146,6 +150,7 @@ export class BudgetDesk {
   dropPeer(peer: PeerId): void {
     this.#queue.delete(peer);
     this.#granted.delete(peer);
+    this.#muted.delete(peer);
     if (this.#upstream?.peer === peer) this.#upstream = undefined;
   }
 
@@ -189,6 +194,7 @@ export class BudgetDesk {
       bytes: Math.min(bytes, grantBytesMax(this.#limits)),
       requests: Math.min(requests, GRANT_REQUESTS_MAX),
       expiresMs: nowMs + ASK_TTL_MS,
+      hasWaited: false,
     });
   }
 
@@ -197,7 +203,7 @@ export class BudgetDesk {
     const { self, peers } = this.#context;
     for (const peer of this.#ranking) {
       if (peer === self) return self;
-      if (nowMs < (this.#mutedUntilMs.get(peer) ?? 0) || !peers.isUsable(peer, nowMs)) continue;
+      if (nowMs < (this.#muted.get(peer)?.untilMs ?? 0) || !peers.isUsable(peer, nowMs)) continue;
       if (peers.reach(peer, nowMs)) return peer;
       // Who keeps the budget goes on with it until a better one is there.
       if (this.#bucket === undefined) return undefined;
@@ -215,6 +221,7 @@ export class BudgetDesk {
       const atMs = readyAtMs > nowMs ? readyAtMs : bucket.take(cost, nowMs);
       if (atMs !== undefined) {
         this.dueMs = Math.min(atMs, nowMs + AGAIN_MS);
+        this.#noteWait();
         return;
       }
       this.#lastGrant = { by: this.#context.self, atMs: nowMs };
@@ -265,17 +272,22 @@ export class BudgetDesk {
     const upstream = this.#upstream;
     if (upstream === undefined) {
       this.#number = (this.#number % NUMBER_MAX) + 1;
-      this.#upstream = { peer, number: this.#number, sentMs: nowMs, isAnswered: false, hasWaited: false };
+      this.#upstream = { peer, number: this.#number, sentMs: nowMs, isAnswered: false };
       this.#sendAsk(this.#upstream, nowMs);
     } else if (!upstream.isAnswered && nowMs >= upstream.sentMs + SILENT_MS) {
-      this.#context.note('budgetSilent', peer, undefined, this.host);
-      this.#mutedUntilMs.set(peer, nowMs + MUTE_MS);
-      this.#upstream = undefined;
+      this.#mute(peer, nowMs);
       this.pump(nowMs);
       return;
     } else if (upstream.isAnswered && nowMs >= upstream.sentMs + AGAIN_MS) this.#sendAsk(upstream, nowMs);
     const { sentMs, isAnswered } = this.#upstream as Upstream;
     this.dueMs = sentMs + (isAnswered ? AGAIN_MS : SILENT_MS);
+  }
+
+  #mute(peer: PeerId, nowMs: number): void {
+    this.#context.note('budgetSilent', peer, undefined, this.host);
+    const forMs = Math.min(MUTE_MAX_MS, (this.#muted.get(peer)?.forMs ?? MUTE_MIN_MS / 2) * 2);
+    this.#muted.set(peer, { untilMs: nowMs + forMs, forMs });
+    this.#upstream = undefined;
   }
 
   /** Asks for as many of those who wait as one grant can serve. */
@@ -329,6 +341,14 @@ export class BudgetDesk {
     this.#context.send(peer, { kind: 'grantBudget', host, number, bytes: 0, requests: 0, retryAfterMs });
   }
 
+  /** For counters: what this node itself reads has to wait. */
+  #noteWait(): void {
+    const own = this.#queue.get(this.#context.self);
+    if (own === undefined || own.hasWaited) return;
+    own.hasWaited = true;
+    this.#context.note('budgetWait', undefined, undefined, this.host);
+  }
+
   #forgetOld(nowMs: number): void {
     for (const ask of this.#queue.values()) if (nowMs >= ask.expiresMs) this.#queue.delete(ask.peer);
   }
@@ -336,3 +356,4 @@ export class BudgetDesk {
 
 /** Numbers of asks go round; 0 is a question without an ask. */
 const NUMBER_MAX = 2 ** 32 - 1;
+const NEVER_MS = Number.POSITIVE_INFINITY;
