@@ -1,0 +1,146 @@
+// time limit: 90 s
+import { test } from 'uvu';
+import * as assert from 'uvu/assert';
+import { rankByRendezvous } from '../../shim/swarm/rendezvous.ts';
+import { type Agent, pullToEnd } from '../support/agent.ts';
+import { buildSampleImage } from '../support/images/samples.ts';
+import { eventually, type OriginSite, startOriginSite, startPeers } from '../support/pull-site.ts';
+import { canRun, componentsAvailable } from '../support/real/components.ts';
+import type { RegistryGate } from '../support/real/registry-gate.ts';
+
+const MB = 1e6;
+const LIMIT_MB = 8;
+const NAMES = ['one', 'two', 'three', 'four'];
+/** Each of its own: no peer can help another. */
+const LAYERS_BYTES = [9 * MB, 9 * MB];
+const SAMPLE_MS = 20;
+
+/** Bytes of layers that a registry has sent, as time goes on. */
+class OriginMeter {
+  readonly #gate: RegistryGate;
+  readonly #samples: { readonly atMs: number; readonly bytes: number }[] = [];
+  readonly #timer: NodeJS.Timeout;
+
+  constructor(gate: RegistryGate) {
+    this.#gate = gate;
+    this.#timer = setInterval(() => this.#sample(), SAMPLE_MS);
+    this.#sample();
+  }
+
+  get bytes(): number {
+    return this.#gate.count({ class: 'blob' }).bytes;
+  }
+
+  /** Bytes a second between the first and the last byte, over the limit. */
+  get share(): number {
+    const moving = this.#samples.filter(({ bytes }, at) => bytes !== this.#samples[at - 1]?.bytes);
+    const [first, last] = [moving[1], moving.at(-1)];
+    if (first === undefined || last === undefined) return 0;
+    return (last.bytes - first.bytes) / ((last.atMs - first.atMs) / 1000) / (LIMIT_MB * MB);
+  }
+
+  /** The most that was sent within any such time, over the limit. */
+  peakShare(windowMs: number): number {
+    let peakBytes = 0;
+    let from = 0;
+    for (const { atMs, bytes } of this.#samples) {
+      while (atMs - (this.#samples[from]?.atMs ?? atMs) > windowMs) from++;
+      peakBytes = Math.max(peakBytes, bytes - (this.#samples[from]?.bytes ?? 0));
+    }
+    return peakBytes / ((LIMIT_MB * MB * windowMs) / 1000);
+  }
+
+  stop(): void {
+    clearInterval(this.#timer);
+    this.#sample();
+  }
+
+  #sample(): void {
+    this.#samples.push({ atMs: performance.now(), bytes: this.bytes });
+  }
+}
+
+interface Site {
+  readonly origin: OriginSite;
+  readonly agents: readonly Agent[];
+  /** Pulls the image that is this agent's alone. */
+  pull(agent: Agent): Promise<unknown>;
+}
+
+async function withSite(body: (site: Site) => Promise<void>): Promise<void> {
+  await using stack = new AsyncDisposableStack();
+  const origin = stack.use(await startOriginSite());
+  const settings = { limits: { originLimitMB: LIMIT_MB } };
+  const { agents } = stack.use(await startPeers(NAMES, { settings }));
+  const references = new Map<string, string>();
+  for (const name of NAMES) {
+    using image = await buildSampleImage({ layerSizesBytes: LAYERS_BYTES, seed: `budget-${name}` });
+    references.set(name, (await origin.push(image, `team/${name}`)).reference);
+  }
+  const pull = (agent: Agent) => pullToEnd(agent.pull(references.get(agent.name) ?? ''));
+  await body({ origin, agents, pull });
+}
+
+/** Fails unless the limit held in every 5 s and every 10 s. */
+function assertWithinLimit(meter: OriginMeter): void {
+  for (const windowMs of [5_000, 10_000]) {
+    const share = meter.peakShare(windowMs);
+    assert.ok(share <= 1.1, `${(share * 100).toFixed(1)} % of the limit within ${windowMs} ms`);
+  }
+}
+
+if (canRun(componentsAvailable('registry', 'busybox'))) {
+  test('nodes that want different images read the registry within one limit, and use it', async () => {
+    await withSite(async ({ origin, agents, pull }) => {
+      const meter = new OriginMeter(origin.gate);
+      await Promise.all(agents.map(pull));
+      meter.stop();
+      assert.ok(meter.share >= 0.8 && meter.share <= 1.1, `${(meter.share * 100).toFixed(1)} % of the limit`);
+      assertWithinLimit(meter);
+    });
+  });
+
+  test('a node that pulls alone gets all of the limit, whoever keeps it', async () => {
+    await withSite(async ({ origin, agents, pull }) => {
+      const keeper = keeperOf(origin, agents);
+      const [taker] = agents.filter((agent) => agent !== keeper);
+      const meter = new OriginMeter(origin.gate);
+      await pull(taker as Agent);
+      meter.stop();
+      assert.ok(meter.share >= 0.9 && meter.share <= 1.1, `${(meter.share * 100).toFixed(1)} % of the limit`);
+    });
+  });
+
+  test('the limit holds when the node that keeps it is killed, and the other pulls end', async () => {
+    await withSite(async ({ origin, agents, pull }) => {
+      const keeper = keeperOf(origin, agents);
+      const meter = new OriginMeter(origin.gate);
+      const pulls = agents.map((agent) => pull(agent).catch((error) => ({ agent, error })));
+      await eventually(
+        () => meter.bytes,
+        (bytes) => bytes >= 24 * MB,
+      );
+      keeper.kill('SIGKILL');
+      const failed = (await Promise.all(pulls)).flatMap((end) => (isFailure(end) ? [end.agent.name] : []));
+      meter.stop();
+      assert.equal(failed, [keeper.name]);
+      assertWithinLimit(meter);
+      assert.ok(meter.share >= 0.7, `${(meter.share * 100).toFixed(1)} % of the limit`);
+    });
+  });
+}
+
+function keeperOf({ gate }: OriginSite, agents: readonly Agent[]): Agent {
+  const [best] = rankByRendezvous(
+    gate.host,
+    agents.map(({ peerAddress }) => peerAddress),
+    1,
+  );
+  return agents.find(({ peerAddress }) => peerAddress === best) as Agent;
+}
+
+function isFailure(end: unknown): end is { readonly agent: Agent } {
+  return typeof end === 'object' && end !== null && 'error' in end;
+}
+
+test.run();
