@@ -36,6 +36,10 @@ export class CachedBlob {
   /** Live pulls that need it. */
   pins = 0;
   lastUsedMs: number;
+  /** When a peer had a chunk of it last. */
+  lastServedMs = Number.NEGATIVE_INFINITY;
+  /** Told of bytes that have come to stay. */
+  onGrowth: ((bytes: number) => void) | undefined;
   /** Set once the cache has forgotten it: nothing is claimed or served any more. */
   dropped = false;
   #adoptedPath: string | undefined;
@@ -153,6 +157,7 @@ export class CachedBlob {
     if (this.#states[chunk] === ChunkState.Verified || this.dropped) return;
     // Held at once: the record only matters to the next run, which reads the chunk again where it is missing.
     this.#hold(chunk, hash, ChunkState.Verified);
+    this.onGrowth?.(this.chunkBytes(chunk));
     await this.#append({ type: MetaRecordType.Chunk, chunk, hash });
   }
 

@@ -7,8 +7,9 @@ import { encodeMetaRecord, MetaRecordType } from './blob-meta.ts';
 import { blobPathsOf, LAYOUT_VERSION } from './blob-path.ts';
 import { cacheError, isDiskFailure } from './cache-error.ts';
 import { CachedBlob } from './cached-blob.ts';
-import { chooseEvictions } from './eviction.ts';
 import { isFileOfSize, recoverBlobs } from './recover.ts';
+import { type EvictionReason, type RoomEvent, RoomKeeper } from './room-keeper.ts';
+import type { WaterMarks } from './water-marks.ts';
 
 /** The chunk size of the peer network. */
 export const DEFAULT_CHUNK_SIZE_BYTES = 2 * 1024 * 1024;
@@ -22,6 +23,10 @@ export interface DiskCacheOptions {
   readonly capacityBytes?: number;
   /** Default 2 MiB. A cache written with another chunk size is discarded at start. */
   readonly chunkSizeBytes?: number;
+  /** How full the file system may be before idle blobs go; without them only the capacity counts. */
+  readonly waterMarks?: WaterMarks;
+  /** Told when blobs were dropped to make room, and when that is not enough. */
+  readonly onRoom?: (event: RoomEvent) => void;
   /** Wall clock, ms. */
   readonly now?: () => number;
 }
@@ -37,6 +42,7 @@ export class DiskCache {
   readonly #now: () => number;
   readonly #blobs = new Map<string, CachedBlob>();
   readonly #dropListeners = new Set<(key: BlobKey) => void>();
+  readonly #room: RoomKeeper;
   #failure: { readonly error: ShoalError; readonly untilMs: number } | undefined;
 
   private constructor(options: DiskCacheOptions) {
@@ -44,6 +50,15 @@ export class DiskCache {
     this.capacityBytes = options.capacityBytes ?? DEFAULT_CAPACITY_BYTES;
     this.chunkSizeBytes = options.chunkSizeBytes ?? DEFAULT_CHUNK_SIZE_BYTES;
     this.#now = options.now ?? Date.now;
+    this.#room = new RoomKeeper({
+      directory: options.directory,
+      capacityBytes: this.capacityBytes,
+      waterMarks: options.waterMarks,
+      now: this.#now,
+      blobs: () => this.#blobs,
+      drop: (blob) => this.drop(blob),
+      onEvent: options.onRoom,
+    });
   }
 
   /** Opens the cache and takes up what an earlier process left in it. */
@@ -53,8 +68,9 @@ export class DiskCache {
       await mkdir(join(cache.#root, LAYOUT_VERSION), { recursive: true, mode: 0o700 });
       for (const blob of await recoverBlobs(cache.#root, cache.chunkSizeBytes))
         cache.#blobs.set(blobKeyId(blob.key), blob);
-      await cache.trim();
+      await cache.#room.trim();
     } catch (error) {
+      await cache.close();
       throw cacheError('open cache', cache.#root, error);
     }
     return cache;
@@ -86,6 +102,16 @@ export class DiskCache {
     return sum;
   }
 
+  /** Bytes of blobs that were dropped to make room, by why. */
+  get evictedBytes(): Readonly<Record<EvictionReason, number>> {
+    return this.#room.evictedBytes;
+  }
+
+  /** How full the cache's file system is, 0 to 1, at most 10 s old; undefined without water marks. */
+  get diskUsedRatio(): number | undefined {
+    return this.#room.usedRatio;
+  }
+
   /** Calls `listener` whenever a blob is forgotten: evicted, dropped, or gone from where it was adopted. */
   onDrop(listener: (key: BlobKey) => void): () => void {
     this.#dropListeners.add(listener);
@@ -107,6 +133,7 @@ export class DiskCache {
     blob = this.get(key) ?? (await this.#guard(this.#create(key, sizeBytes)));
     blob.pins += 1;
     blob.lastUsedMs = this.#now();
+    blob.onGrowth = (bytes) => this.#room.noteGrowth(bytes);
     try {
       await this.#guard(blob.openForWriting());
     } catch (error) {
@@ -129,7 +156,13 @@ export class DiskCache {
     if (blob.adopted) await rm(blob.paths.data, { force: true }).catch(() => undefined);
     await this.#touch(blob);
     // On a full disk, what a failed pull leaves takes the room that the store needs for the same bytes.
-    await this.trim(this.unavailable === undefined ? this.capacityBytes : 0);
+    await (this.unavailable === undefined ? this.#room.trim() : this.dropIdle());
+  }
+
+  /** A peer has had a chunk of the blob: while that goes on, size alone does not evict it (`eviction.ts`). */
+  noteServed(blob: CachedBlob): void {
+    blob.lastUsedMs = this.#now();
+    blob.lastServedMs = blob.lastUsedMs;
   }
 
   /**
@@ -161,18 +194,9 @@ export class DiskCache {
     if (blob.pins === 0) await blob.closeHandles();
   }
 
-  /** Drops the least recently used idle blobs until the rest fits. */
-  async trim(capacityBytes = this.capacityBytes): Promise<void> {
-    const candidates = [...this.#blobs].map(([id, blob]) => ({
-      id,
-      heldBytes: blob.ownBytes,
-      lastUsedMs: blob.lastUsedMs,
-      live: blob.pins > 0,
-    }));
-    for (const id of chooseEvictions(candidates, capacityBytes)) {
-      const blob = this.#blobs.get(id);
-      if (blob !== undefined && blob.pins === 0) await this.drop(blob);
-    }
+  /** Drops everything that no live pull needs. Never rejects. */
+  dropIdle(): Promise<void> {
+    return this.#room.empty();
   }
 
   /** Tells the cache that a file operation failed: when the disk is at fault, idle blobs go and caching pauses. */
@@ -182,10 +206,11 @@ export class DiskCache {
       error: cacheError('use cache', this.#root, error),
       untilMs: this.#now() + DISK_FAILURE_PAUSE_MS,
     };
-    void this.trim(0);
+    void this.dropIdle();
   }
 
   async close(): Promise<void> {
+    await this.#room.close();
     for (const blob of this.#blobs.values()) await blob.closeHandles();
     this.#dropListeners.clear();
   }

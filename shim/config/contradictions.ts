@@ -11,6 +11,7 @@ export function contradictions(config: Config): string[] {
     ...plaintextPeers(config),
     ...samePorts(config),
     ...sameSockets(config),
+    ...waterMarks(config),
   ];
 }
 
@@ -91,4 +92,12 @@ function sameSockets({ cri, control, http }: Config): string[] {
     users.set(path, key);
   }
   return problems;
+}
+
+function waterMarks({ p2p }: Config): string[] {
+  const { highWaterPercent, lowWaterPercent } = p2p.v2.cache;
+  if (lowWaterPercent <= highWaterPercent) return [];
+  return [
+    `p2p.v2.cache.lowWaterPercent is ${lowWaterPercent}, at most p2p.v2.cache.highWaterPercent (${highWaterPercent}) is wanted`,
+  ];
 }

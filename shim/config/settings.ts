@@ -103,6 +103,20 @@ export const settings = {
           unit: 'bytes',
           help: 'Room for layers that no pull is using. Pulls that are running may take more, by their own size. 0 keeps nothing.',
         }),
+        highWaterPercent: integer({
+          default: 80,
+          min: 1,
+          max: 100,
+          unit: '%',
+          help: "When more than this of the cache's file system is in use, whoever fills it, layers that no pull is using are dropped, least recently used first. Below kubelet's image collection, which begins at 85 % by default. 100: never.",
+        }),
+        lowWaterPercent: integer({
+          default: 75,
+          min: 0,
+          max: 100,
+          unit: '%',
+          help: 'Where that dropping ends. At most highWaterPercent.',
+        }),
         directory: text({
           default: '',
           format: orEmpty(absolutePath),

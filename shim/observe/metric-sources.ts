@@ -29,6 +29,10 @@ export interface CacheTotals {
   /** Capacity. */
   readonly allocatedBytes: number;
   readonly usedBytes: number;
+  /** Dropped to make room, by why; the keys are a closed set. */
+  readonly evictedBytes?: Readonly<Record<string, number>>;
+  /** How full the cache's file system is, 0 to 1. */
+  readonly diskUsedRatio?: number | undefined;
 }
 
 interface TransferCounter {
@@ -50,14 +54,14 @@ export const transferCounters: readonly TransferCounter[] = [
     read: (totals) => totals.originErrors,
   },
   {
-    name: 'shoal_peer_chunks_total',
-    help: 'Chunks received from peers',
-    read: (totals) => totals.peerChunks,
-  {
     name: 'shoal_origin_budget_waits_total',
     help: 'Reads at registries that waited because all nodes together read as much as they may',
     read: (totals) => totals.originBudgetWaits,
   },
+  {
+    name: 'shoal_peer_chunks_total',
+    help: 'Chunks received from peers',
+    read: (totals) => totals.peerChunks,
   },
   {
     name: 'shoal_peer_bad_chunks_total',

@@ -174,6 +174,13 @@ export class Metrics {
       () => cache().allocatedBytes,
     );
     gauge(registry, 'shoal_cache_used_bytes', 'Bytes in the disk cache', () => cache().usedBytes);
+    gauge(
+      registry,
+      'shoal_cache_disk_used_ratio',
+      "How full the disk cache's file system is, 0 to 1",
+      () => cache().diskUsedRatio ?? 0,
+    );
+    evictedByReason(registry, cache);
     total(
       registry,
       'shoal_log_lines_dropped_total',
@@ -226,6 +233,19 @@ function total(registry: Registry, name: string, help: string, read: () => numbe
     collect() {
       this.reset();
       this.inc(read());
+    },
+  });
+}
+
+function evictedByReason(registry: Registry, read: () => CacheTotals): void {
+  new Counter({
+    name: 'shoal_cache_evicted_bytes_total',
+    help: 'Bytes of idle layers that were dropped from the disk cache: for its capacity, for high water, or after a failed write',
+    labelNames: ['reason'],
+    registers: [registry],
+    collect() {
+      this.reset();
+      for (const [reason, bytes] of Object.entries(read().evictedBytes ?? {})) this.inc({ reason }, bytes);
     },
   });
 }

@@ -68,7 +68,7 @@ export class ChunkServer {
     } finally {
       this.#observe('cacheRead', action, length, startedMs);
     }
-    blob.lastUsedMs = Date.now();
+    this.#options.cache.noteServed(blob);
     return length;
   }
 

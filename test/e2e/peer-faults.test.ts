@@ -159,7 +159,7 @@ test('peers that are known stay known when DNS is gone, and are found when it co
       blob.bytes.length,
       'nobody is known: the origin is asked',
     );
-    await taker.cache.trim(0);
+    await taker.cache.dropIdle();
     await pull(holder, blob);
     isUp = true;
     await until(asked + 2);

@@ -48,7 +48,7 @@ test('a peer that sends wrong bytes is found, dropped and not asked again', asyn
     assert.ok(peerBadChunks >= 1, 'no wrong byte was noticed');
     assert.is(node.engine.swarmSnapshot()?.banned, 1);
     const requestsBefore = bad.requests;
-    await node.cache.trim(0);
+    await node.cache.dropIdle();
     await pull(node, blob);
     assert.is(bad.requests, requestsBefore, 'it was asked again');
   });

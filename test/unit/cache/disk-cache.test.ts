@@ -9,6 +9,7 @@ import { digestOf } from '../../../shim/base/digest.ts';
 import { ErrorCode, isShoalError } from '../../../shim/base/errors.ts';
 import type { CachedBlob } from '../../../shim/cache/cached-blob.ts';
 import { DISK_FAILURE_PAUSE_MS, DiskCache, type DiskCacheOptions } from '../../../shim/cache/disk-cache.ts';
+import { IN_DEMAND_MS } from '../../../shim/cache/eviction.ts';
 
 const CHUNK_BYTES = 4096;
 const BLOB_BYTES = 3 * CHUNK_BYTES;
@@ -80,6 +81,33 @@ test('pin() protects a blob from eviction, and live blobs may exceed the capacit
     await cache.unpin(blob);
     assert.is(cache.get(keyOf('live')), undefined);
     assert.not(existsSync(blob.path));
+  });
+});
+
+test('a blob that peers have chunks of stays beyond the capacity, until nobody asks any more', async () => {
+  let nowMs = 1000;
+  await withCache({ capacityBytes: BLOB_BYTES, now: () => nowMs }, async (cache) => {
+    const served = await put(cache, 'served');
+    cache.noteServed(served);
+    nowMs += 1;
+    const other = await put(cache, 'other');
+    assert.equal([served.dropped, other.dropped], [false, true], 'the idle one goes, though it is newer');
+    nowMs += 1;
+    const second = await cache.pin(keyOf('second'), BLOB_BYTES);
+    await fill(second);
+    cache.noteServed(second);
+    await cache.unpin(second);
+    assert.equal([served.dropped, second.dropped], [false, false]);
+    const third = await cache.pin(keyOf('third'), BLOB_BYTES);
+    await fill(third);
+    nowMs += 1;
+    cache.noteServed(third);
+    await cache.unpin(third);
+    assert.equal([served.dropped, second.dropped, third.dropped], [true, false, false]);
+    nowMs += IN_DEMAND_MS;
+    await put(cache, 'last');
+    assert.is(cache.ownBytes, BLOB_BYTES);
+    assert.is(cache.evictedBytes.capacity, 4 * BLOB_BYTES);
   });
 });
 

@@ -37,7 +37,13 @@ test("loadConfig() reads the replaced product's own files unchanged", () => {
     'DeployConfig:\n  mode: agent\n  logDir: /dadi-p2p/log\n  logAudit: true\n  logAuditMode: file # to audit.log\n' +
     'ExporterConfig:\n  enable: true\n  port: 65006\n  standaloneExporterPort: false\n';
   const config = loadConfig(helm + own, file, {});
-  assert.equal(config.p2p.v2.cache, { capacity: 1_048_576, directory: '', aioEnable: 1 });
+  assert.equal(config.p2p.v2.cache, {
+    capacity: 1_048_576,
+    highWaterPercent: 80,
+    lowWaterPercent: 75,
+    directory: '',
+    aioEnable: 1,
+  });
   assert.equal(config.p2p.v2.exporter, { enable: true, port: 65_013 });
   assert.equal(config.DeployConfig, {
     mode: 'agent',
@@ -175,6 +181,13 @@ test('loadConfig() refuses two listeners on one port and two uses of one socket'
     'another path than that of control.socket is wanted',
   );
   loadConfig('{p2p: {v2: {p2pPort: 0}}, http: {listen: "127.0.0.1:0"}}', file, {});
+
+  test('loadConfig() refuses a low water above high water', () => {
+    assert.match(
+      refusal('p2p: { v2: { cache: { highWaterPercent: 70 } } }\n'),
+      'p2p.v2.cache.lowWaterPercent is 75, at most p2p.v2.cache.highWaterPercent (70) is wanted',
+    );
+  });
 });
 
 test('loadConfig() returns frozen values', () => {

@@ -75,6 +75,16 @@ test("Metrics reads the transfer engine's own counters, once for each scrape", a
   assert.match(text, /^DADIP2P_Count\{.*type="peer".*\} 25$/m);
 });
 
+test('Metrics tells how full the disk of the cache is, and what was dropped for that', async () => {
+  const evictedBytes = { capacity: 7, highWater: 9 };
+  const { text } = await newMetrics({
+    cache: () => ({ allocatedBytes: 1, usedBytes: 1, evictedBytes, diskUsedRatio: 0.5 }),
+  }).render();
+  assert.match(text, 'shoal_cache_disk_used_ratio 0.5\n');
+  assert.match(text, 'shoal_cache_evicted_bytes_total{reason="capacity"} 7\n');
+  assert.match(text, 'shoal_cache_evicted_bytes_total{reason="highWater"} 9\n');
+});
+
 test('Metrics counts pulls by outcome and reason, and hand-overs by reason', async () => {
   const metrics = newMetrics();
   metrics.recordPull({ outcome: 'done', reason: 'ok', seconds: 0.3 });
