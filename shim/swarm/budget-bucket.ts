@@ -20,12 +20,15 @@ const BURST_MS = 100;
 /** What one grant allows, as time at the limit: short enough to share evenly, long enough that grants cost nothing. */
 const GRANT_MS = 250;
 
-/** The most bytes that one grant allows: whole chunks, and where requests are dear, what goes with one of them. */
+/** Where requests are dear, one grant allows this many times the bytes that come with a request: runs do not divide evenly. */
+const REQUEST_BYTES_FACTOR = 2;
+
+/** The most bytes that one grant, which is one request, allows: whole chunks. */
 export function grantBytesMax({ bytesPerSecond, requestsPerSecond }: OriginLimits): number {
   if (bytesPerSecond === 0) return BLOB_SIZE_MAX_BYTES;
-  const withRequest = requestsPerSecond === 0 ? 0 : bytesPerSecond / requestsPerSecond;
-  const bytes = Math.max((bytesPerSecond * GRANT_MS) / 1000, withRequest);
-  return Math.max(1, Math.ceil(bytes / CHUNK_SIZE_BYTES)) * CHUNK_SIZE_BYTES;
+  const seconds = requestsPerSecond === 0 ? 0 : REQUEST_BYTES_FACTOR / requestsPerSecond;
+  const bytes = bytesPerSecond * Math.max(GRANT_MS / 1000, seconds);
+  return Math.min(BLOB_SIZE_MAX_BYTES, Math.max(1, Math.ceil(bytes / CHUNK_SIZE_BYTES)) * CHUNK_SIZE_BYTES);
 }
 
 /** Bytes and requests that flow in at their rates and are taken together. */

@@ -1,5 +1,6 @@
 import { Prng } from '../../shim/swarm/prng.ts';
 import { boundSeconds, zoneBoundSeconds } from './bound.ts';
+import { budgetScenario } from './budget-scenario.ts';
 import { PRODUCT_SCENARIOS } from './product-scenarios.ts';
 import type { SimNode } from './sim-node.ts';
 import type { World } from './world.ts';
@@ -186,4 +187,8 @@ function ofSize(nodes: number, isLong: boolean): Scenario {
   };
 }
 
-export const SCENARIOS: readonly Scenario[] = [...MAIN_SCENARIOS, ...PRODUCT_SCENARIOS];
+export const SCENARIOS: readonly Scenario[] = [
+  ...MAIN_SCENARIOS,
+  budgetScenario(burst),
+  ...PRODUCT_SCENARIOS,
+];

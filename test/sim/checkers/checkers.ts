@@ -2,6 +2,7 @@ import type { Observer } from '../observer.ts';
 import type { WorldOptions } from '../world-options.ts';
 import { CapsChecker } from './caps.ts';
 import { OriginBudgetChecker } from './origin-budget.ts';
+import { OriginLimitsChecker } from './origin-limits.ts';
 import { RightsChecker } from './rights.ts';
 import { VerifiedChecker } from './verified.ts';
 import { WantedChecker } from './wanted.ts';
@@ -14,5 +15,6 @@ export function makeCheckers(options: WorldOptions): Observer[] {
     new RightsChecker(options),
     new CapsChecker(options),
     new OriginBudgetChecker(options),
+    ...(options.originLimits === undefined ? [] : [new OriginLimitsChecker(options, options.originLimits)]),
   ];
 }
