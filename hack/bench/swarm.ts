@@ -1,4 +1,5 @@
 import { spawnSync } from 'node:child_process';
+import { availableParallelism } from 'node:os';
 import { join, resolve } from 'node:path';
 import type { PullEvent } from '../../shim/agent/control-protocol.ts';
 import { type Agent, startAgent } from '../../test/support/agent.ts';
@@ -14,6 +15,7 @@ import { criNode } from '../demo/nodes.ts';
 import type { DemoNode } from '../demo/run-swarm.ts';
 import { sampleImage } from '../demo/sample-image.ts';
 import { percentile } from './median.ts';
+import { cpuSecondsOfTree } from './process-usage.ts';
 
 const IMAGE = resolve(import.meta.dirname, '../../.cache/demo/image');
 const SIMULATOR = resolve(import.meta.dirname, '../../test/sim/main.ts');
@@ -27,6 +29,12 @@ interface Setting {
   readonly linkBitsPerSecond: number;
   readonly originBitsPerSecond: number;
   readonly withContainerd: boolean;
+}
+
+interface Pulls {
+  readonly ends: readonly NodeEnd[];
+  /** Of agents and containerds, while they pulled. */
+  readonly cpuSeconds: number;
 }
 
 interface NodeEnd {
@@ -56,8 +64,9 @@ async function main(): Promise<void> {
     address: network.address,
     rateBytesPerSecond: setting.originBitsPerSecond / 8,
   });
-  const ends = await pullOnAll(setting, network, gate);
-  report({ setting, imageBytes: image.layerBytes, originBytes: gate.count({ class: 'blob' }).bytes, ends });
+  const pulls = await pullOnAll(setting, network, gate);
+  const originBytes = gate.count({ class: 'blob' }).bytes;
+  report({ setting, imageBytes: image.layerBytes, originBytes, ...pulls });
 }
 
 function readSetting(): Setting {
@@ -78,12 +87,13 @@ function bitsPerSecond(text: string): number {
   return Number(match[1]) * unit;
 }
 
-async function pullOnAll(setting: Setting, network: Network, gate: RegistryGate): Promise<NodeEnd[]> {
+async function pullOnAll(setting: Setting, network: Network, gate: RegistryGate): Promise<Pulls> {
   await using stack = new AsyncDisposableStack();
   const root = stack.use(makeTemporaryRoot('swarm', '/dev/shm'));
   // Beyond loopback, plain http is for registries of which that is said.
   const configPath = join(root.path, 'certs.d');
   writeHostsToml({ configPath, registry: gate.host, server: gate.url, hosts: [] });
+  const pids: number[] = [];
   const start = async (node: NetworkNode): Promise<DemoNode> => {
     const directory = join(root.path, node.name);
     const containerd = setting.withContainerd
@@ -100,13 +110,17 @@ async function pullOnAll(setting: Setting, network: Network, gate: RegistryGate)
         settings: settingsOf(node, network),
       }),
     );
+    pids.push(agent.pid, ...(containerd === undefined ? [] : [containerd.pid()]));
     return containerd === undefined ? layoutNode(agent) : criNode(agent);
   };
   const nodes: DemoNode[] = [];
   for (const node of network.nodes) nodes.push(await start(node));
   const reference = `${gate.host}/bench/app:v1`;
   gate.reset();
-  return await Promise.all(nodes.map((node) => timedPull(node, reference)));
+  const cpuSeconds = (): number => pids.reduce((sum, pid) => sum + cpuSecondsOfTree(pid), 0);
+  const before = cpuSeconds();
+  const ends = await Promise.all(nodes.map((node) => timedPull(node, reference)));
+  return { ends, cpuSeconds: cpuSeconds() - before };
 }
 
 function settingsOf(node: NetworkNode, network: Network) {
@@ -145,14 +159,13 @@ function receivedBytes(event: PullEvent): number {
   return originBytes + peerBytes;
 }
 
-interface Outcome {
+interface Outcome extends Pulls {
   readonly setting: Setting;
   readonly imageBytes: number;
   readonly originBytes: number;
-  readonly ends: readonly NodeEnd[];
 }
 
-function report({ setting, imageBytes, originBytes, ends }: Outcome): void {
+function report({ setting, imageBytes, originBytes, ends, cpuSeconds }: Outcome): void {
   const seconds = ends.map((end) => end.seconds);
   const p95Seconds = percentile(seconds, 0.95);
   const bound = boundSeconds(setting, imageBytes);
@@ -174,6 +187,9 @@ function report({ setting, imageBytes, originBytes, ends }: Outcome): void {
       originOverImage: originBytes / imageBytes,
       receivedOverNeeded: received / (imageBytes * setting.nodes),
       firstByteSeconds: Math.max(...ends.map((end) => end.firstByteSeconds)),
+      // All nodes share this machine's processors, which real ones do not.
+      cpuSecondsPerNode: cpuSeconds / setting.nodes,
+      cpuBoundSeconds: cpuSeconds / availableParallelism(),
       simulatedP95Seconds,
       measuredOverSimulated: p95Seconds / simulatedP95Seconds,
     }),
