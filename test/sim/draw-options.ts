@@ -1,3 +1,4 @@
+import type { OriginLimits } from '../../shim/swarm/budget-bucket.ts';
 import { Prng } from '../../shim/swarm/prng.ts';
 import type { Fault, WorldOptions } from './world-options.ts';
 
@@ -34,6 +35,16 @@ export function drawOptions(seed: number): WorldOptions {
       Array.from({ length: nodes - 1 }, (_, index) => [index + 1, drawUnwanted(prng, blobs)] as const),
     ),
     faults: [...faults, { kind: 'heal', atMs: HEAL_MS }],
+    ...(prng.chance(1, 3) && { originLimits: drawLimits(prng) }),
+  };
+}
+
+/** One of the two, or both. */
+function drawLimits(prng: Prng): OriginLimits {
+  const which = prng.below(3);
+  return {
+    bytesPerSecond: which === 0 ? 0 : (4 + prng.below(20)) * MB,
+    requestsPerSecond: which === 1 ? 0 : 2 + prng.below(10),
   };
 }
 

@@ -6,8 +6,11 @@ import type { Fault, WorldOptions } from '../world-options.ts';
 const WINDOW_MS = 10_000;
 /** What a takeover, bursts and rounding may add. */
 const SHARE_MAX = 1.1;
-/** Who cannot hear each other, or does not know of each other, cannot share a budget. */
-const CUTS_APART: readonly Fault['kind'][] = ['partition', 'views'];
+/**
+ * Faults under which the limit must hold all the same. Others cut nodes apart (or make them ban each other), which then
+ * cannot share a budget, falsify the clock that it is measured by, or make what was granted long ago be read late.
+ */
+const JUDGED_FAULTS: readonly Fault['kind'][] = ['crash', 'restart', 'busy', 'heal'];
 
 /** What all nodes together ask of the origin stays within the limits that they were given. */
 export class OriginLimitsChecker implements Observer {
@@ -19,7 +22,7 @@ export class OriginLimitsChecker implements Observer {
     const { bytesPerSecond, requestsPerSecond } = limits;
     this.#bytes = new Window('bytes', bytesPerSecond, grantBytesMax(limits));
     this.#requests = new Window('requests', requestsPerSecond, 1);
-    this.#isJudged = !faults.some(({ kind }) => CUTS_APART.includes(kind));
+    this.#isJudged = faults.every(({ kind }) => JUDGED_FAULTS.includes(kind));
   }
 
   /** The most bytes within a window, over what the limit allows. */
