@@ -116,7 +116,7 @@ export class BudgetDesk {
   handleAsk(peer: PeerId, message: AskBudget, nowMs: number): void {
     this.#usedMs = nowMs;
     if (message.isMoving) this.#noteMove(nowMs);
-    if (message.requests === 0) {
+    if (!(message.requests > 0)) {
       this.#answer(peer, 0, this.#isShortHere(nowMs) ? AGAIN_MS : 0);
       return;
     }
@@ -136,7 +136,7 @@ export class BudgetDesk {
     const upstream = this.#upstream;
     this.#muted.delete(peer);
     if (upstream?.peer !== peer || upstream.number !== message.number) return;
-    if (message.requests === 0) {
+    if (!(message.requests > 0)) {
       upstream.isAnswered = true;
       this.#noteWait();
       return;
@@ -191,8 +191,8 @@ export class BudgetDesk {
     this.#queue.set(peer, {
       peer,
       number,
-      bytes: Math.min(bytes, grantBytesMax(this.#limits)),
-      requests: Math.min(requests, GRANT_REQUESTS_MAX),
+      bytes: clamp(bytes, 0, grantBytesMax(this.#limits)),
+      requests: clamp(requests, 1, GRANT_REQUESTS_MAX),
       expiresMs: nowMs + ASK_TTL_MS,
       hasWaited: false,
     });
@@ -316,7 +316,7 @@ export class BudgetDesk {
   #distribute(grant: BudgetAmount): void {
     let { bytes, requests } = grant;
     for (const ask of [...this.#queue.values()]) {
-      if (bytes <= 0 || requests <= 0) return;
+      if (!(bytes > 0 && requests > 0)) return;
       const given = { bytes: Math.min(bytes, ask.bytes), requests: Math.min(requests, ask.requests) };
       bytes -= given.bytes;
       requests -= given.requests;
@@ -357,3 +357,7 @@ export class BudgetDesk {
 /** Numbers of asks go round; 0 is a question without an ask. */
 const NUMBER_MAX = 2 ** 32 - 1;
 const NEVER_MS = Number.POSITIVE_INFINITY;
+
+function clamp(value: number, min: number, max: number): number {
+  return value >= min ? Math.min(max, value) : min;
+}
