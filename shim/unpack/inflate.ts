@@ -1,13 +1,6 @@
 import { createRequire } from 'node:module';
-import * as zlib from 'node:zlib';
-import { assert } from '../base/assert.ts';
-import { ErrorCode, ShoalError } from '../base/errors.ts';
-
-/** What one step did. */
-export interface InflateStep {
-  readonly consumedBytes: number;
-  readonly producedBytes: number;
-}
+import { GzipFrame, requireZeros } from './gzip-frame.ts';
+import { type InflateStep, invalidStream, NodeCodec, ZSTD_WINDOW_LOG_MAX } from './node-codec.ts';
 
 /**
  * Inflates into buffers of the caller. A step takes any input and fills at most `output`; when it fills it whole, more
@@ -23,29 +16,15 @@ export interface Inflater {
   close(): void;
 }
 
-/** The parts of node:zlib's own handles that the streams above them use; Node's version is pinned by the lockfile. */
-interface ZlibHandle {
-  onerror: (message: string, errno: number, code: string) => void;
-  init(...parameters: unknown[]): void;
-  write(...parameters: [number, Buffer, number, number, Buffer, number, number]): void;
-  writeSync(...parameters: [number, Buffer, number, number, Buffer, number, number]): void;
-  close(): void;
-}
-
-const EMPTY = Buffer.alloc(0);
-const GZIP_WINDOW_BITS = 15;
-/** 128 MiB: the decoder's own default, and far above what image builders use. */
-const ZSTD_WINDOW_LOG_MAX = 27;
-
 export type ZstdBackend = 'zstd-napi' | 'node';
 
 export function createGzipInflater(): Inflater {
-  return new ZlibInflater('gzip');
+  return new GzipInflater();
 }
 
 /** @throws Unsupported when `zstd-napi` is asked for and not installed */
 export function createZstdInflater(backend: ZstdBackend = zstdBackend()): Inflater {
-  return backend === 'node' ? new ZlibInflater('zstd') : new ZstdNapiInflater(loadZstdNapi());
+  return backend === 'node' ? new NodeZstdInflater() : new ZstdNapiInflater(loadZstdNapi());
 }
 
 /** Plain tar: copies, so that the caller's loop is the same. */
@@ -72,107 +51,88 @@ export function zstdBackend(): ZstdBackend {
   return chosenBackend;
 }
 
-function invalid(reason: string): ShoalError {
-  return new ShoalError(ErrorCode.UnpackInvalid, `Cannot inflate layer: ${reason}`);
-}
-
-class ZlibInflater implements Inflater {
-  readonly #handle: ZlibHandle;
-  /** Written by the handle: bytes left of the output, bytes left of the input. */
-  readonly #left = new Uint32Array(2);
-  #settle: (() => void) | undefined;
-  #error: ShoalError | undefined;
-  #isTrailer = false;
-
-  constructor(format: 'gzip' | 'zstd') {
-    this.#handle = newHandle(format);
-    this.#handle.onerror = (message) => {
-      this.#error = invalid(message.toLowerCase());
-      this.#settle?.();
-    };
-    const done = (): void => this.#settle?.();
-    if (format === 'gzip') this.#handle.init(GZIP_WINDOW_BITS, 6, 8, 0, this.#left, done, undefined);
-    else this.#handle.init(zstdParameters(), undefined, this.#left, done);
-  }
+/** Members of a gzip file, one after the other; only what is deflated goes to the codec. */
+class GzipInflater implements Inflater {
+  readonly #frame = new GzipFrame();
+  readonly #codec = new NodeCodec('deflate');
+  #skipped: InflateStep = { consumedBytes: 0, producedBytes: 0 };
 
   step(input: Buffer, output: Buffer): InflateStep {
-    if (this.#isTrailer) return trailerStep(input);
-    this.#handle.writeSync(zlib.constants.Z_NO_FLUSH, input, 0, input.length, output, 0, output.length);
-    return this.#result(input, output);
+    const body = this.#bodyOf(input);
+    if (body === undefined) return this.#skipped;
+    return this.#stepOver(input, body, this.#codec.step(body, output), output);
   }
 
   stepInPool(input: Buffer, output: Buffer): Promise<InflateStep> | InflateStep {
-    if (this.#isTrailer) return trailerStep(input);
-    return new Promise((resolve, reject) => {
-      this.#settle = () => {
-        this.#settle = undefined;
-        try {
-          resolve(this.#result(input, output));
-        } catch (error) {
-          reject(error);
-        }
-      };
-      this.#handle.write(zlib.constants.Z_NO_FLUSH, input, 0, input.length, output, 0, output.length);
-    });
+    const body = this.#bodyOf(input);
+    if (body === undefined) return this.#skipped;
+    return this.#codec.stepInPool(body, output).then((step) => this.#stepOver(input, body, step, output));
   }
 
   finish(): void {
-    if (this.#isTrailer) return;
-    const output = Buffer.allocUnsafe(1);
-    this.#handle.writeSync(zlib.constants.Z_FINISH, EMPTY, 0, 0, output, 0, output.length);
-    if (this.#error !== undefined) throw this.#error;
+    if (!this.#frame.isWhole) throw invalidStream('unexpected end of file');
   }
 
   close(): void {
-    this.#handle.close();
+    this.#codec.close();
   }
 
-  #result(input: Buffer, output: Buffer): InflateStep {
-    if (this.#error !== undefined) throw this.#error;
-    const [outputLeft = 0, inputLeft = 0] = this.#left;
-    const consumedBytes = input.length - inputLeft;
-    // Room for output and input untouched: the last member is over and no other follows.
-    if (inputLeft > 0 && outputLeft > 0) {
-      this.#isTrailer = true;
-      trailerStep(input.subarray(consumedBytes));
-      return { consumedBytes: input.length, producedBytes: output.length - outputLeft };
+  /** What of the input is deflated, or undefined when all of it stood around. */
+  #bodyOf(input: Buffer): Buffer | undefined {
+    if (this.#frame.inBody) return input;
+    const skippedBytes = this.#frame.read(input);
+    if (this.#frame.inBody && skippedBytes < input.length) return input.subarray(skippedBytes);
+    this.#skipped = { consumedBytes: skippedBytes, producedBytes: 0 };
+    return undefined;
+  }
+
+  #stepOver(input: Buffer, body: Buffer, step: InflateStep, output: Buffer): InflateStep {
+    this.#frame.inflated(step.producedBytes);
+    // Room for output and input untouched: the stream is over.
+    if (step.consumedBytes < body.length && step.producedBytes < output.length) {
+      this.#frame.endBody();
+      this.#codec.reset();
     }
-    return { consumedBytes, producedBytes: output.length - outputLeft };
+    const consumedBytes = input.length - body.length + step.consumedBytes;
+    return { consumedBytes, producedBytes: step.producedBytes };
   }
 }
 
-/** Zeros may follow the last member, as gzip(1) allows; anything else is refused. */
+/** The codec goes from frame to frame by itself. */
+class NodeZstdInflater implements Inflater {
+  readonly #codec = new NodeCodec('zstd');
+  #isOver = false;
+
+  step(input: Buffer, output: Buffer): InflateStep {
+    return this.#isOver ? trailerStep(input) : this.#checked(input, output, this.#codec.step(input, output));
+  }
+
+  stepInPool(input: Buffer, output: Buffer): Promise<InflateStep> | InflateStep {
+    if (this.#isOver) return trailerStep(input);
+    return this.#codec.stepInPool(input, output).then((step) => this.#checked(input, output, step));
+  }
+
+  finish(): void {
+    if (!this.#isOver) this.#codec.finish();
+  }
+
+  close(): void {
+    this.#codec.close();
+  }
+
+  #checked(input: Buffer, output: Buffer, step: InflateStep): InflateStep {
+    const isOver = step.consumedBytes < input.length && step.producedBytes < output.length;
+    if (!isOver) return step;
+    this.#isOver = true;
+    trailerStep(input.subarray(step.consumedBytes));
+    return { consumedBytes: input.length, producedBytes: step.producedBytes };
+  }
+}
+
+/** Zeros may follow the last frame; anything else is refused. */
 function trailerStep(input: Buffer): InflateStep {
-  if (input.some((byte) => byte !== 0)) throw invalid('bytes that are no member follow the last one');
+  requireZeros(input);
   return { consumedBytes: input.length, producedBytes: 0 };
-}
-
-type HandleClass = new (mode: number) => ZlibHandle;
-const handleClasses: { gzip?: HandleClass; zstd?: HandleClass } = {};
-
-function newHandle(format: 'gzip' | 'zstd'): ZlibHandle {
-  const Handle = handleClasses[format] ?? handleClassOf(format);
-  handleClasses[format] = Handle;
-  const { GUNZIP, ZSTD_DECOMPRESS } = zlib.constants as unknown as Record<string, number>;
-  return new Handle((format === 'gzip' ? GUNZIP : ZSTD_DECOMPRESS) ?? -1);
-}
-
-/** Only a stream knows the class of its handle. */
-function handleClassOf(format: 'gzip' | 'zstd'): HandleClass {
-  const stream = format === 'gzip' ? zlib.createGunzip() : zlib.createZstdDecompress();
-  const handle = (stream as unknown as { _handle: ZlibHandle })._handle;
-  const isKnown = typeof handle.writeSync === 'function' && typeof handle.init === 'function';
-  assert(isKnown, 'zlib has the handle we know');
-  const Handle = handle.constructor as HandleClass;
-  stream.close();
-  return Handle;
-}
-
-function zstdParameters(): Uint32Array {
-  const { ZSTD_d_windowLogMax: windowLogMax } = zlib.constants;
-  const parameters = new Uint32Array(windowLogMax + 1).fill(0xffff_ffff);
-  parameters[windowLogMax] = ZSTD_WINDOW_LOG_MAX;
-  return parameters;
 }
 
 interface ZstdNapi {
@@ -206,7 +166,9 @@ class ZstdNapiInflater implements Inflater {
       if (consumedBytes > 0 || producedBytes > 0) this.#hint = hint;
       return { consumedBytes, producedBytes };
     } catch (error) {
-      throw invalid(error instanceof Error ? error.message.toLowerCase() : 'the zstd stream is malformed');
+      throw invalidStream(
+        error instanceof Error ? error.message.toLowerCase() : 'the zstd stream is malformed',
+      );
     }
   }
 
@@ -215,7 +177,7 @@ class ZstdNapiInflater implements Inflater {
   }
 
   finish(): void {
-    if (this.#hint !== 0) throw invalid('unexpected end of file');
+    if (this.#hint !== 0) throw invalidStream('unexpected end of file');
   }
 
   close(): void {}

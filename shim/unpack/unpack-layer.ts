@@ -8,10 +8,10 @@ import {
   createPlainInflater,
   createZstdInflater,
   type Inflater,
-  type InflateStep,
   type ZstdBackend,
 } from './inflate.ts';
 import { LayerSource } from './layer-source.ts';
+import type { InflateStep } from './node-codec.ts';
 import { TarDecoder } from './tar-decoder.ts';
 import { TreeWriter } from './tree-writer.ts';
 import type { UnpackJob, UnpackResult } from './unpack-pool.ts';
@@ -136,7 +136,9 @@ class LayerPipeline {
   #inflaterFor(input: Buffer): Inflater {
     const compression = this.#job.compression === 'none' ? 'none' : compressionOf(input);
     if (compression === 'gzip') return createGzipInflater();
-    return compression === 'zstd' ? createZstdInflater(this.#zstd) : createPlainInflater();
+    if (compression === 'none') return createPlainInflater();
+    // Only Node's own zstd can leave the worker; where it would not, zstd-napi is as good.
+    return createZstdInflater(this.#zstd ?? (this.#control.hasSpareCore ? 'node' : undefined));
   }
 
   /**
