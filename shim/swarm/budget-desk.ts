@@ -32,7 +32,7 @@ const AGAIN_MS = 3_000;
 const ASK_TTL_MS = 10_000;
 /** A keeper that does not answer for this long is passed over, ms: shorter than any stall limit. */
 const SILENT_MS = 2_000;
-/** How long it is passed over, ms: longer each time, for each try costs those who wait `SILENT_MS`. */
+/** How long until it is asked a question again, ms: longer each time. It is passed over until it answers. */
 const MUTE_MIN_MS = 10_000;
 const MUTE_MAX_MS = 300_000;
 /** How soon candidates that could not be reached are tried again, ms. */
@@ -129,12 +129,12 @@ export class BudgetDesk {
   }
 
   handleGrant(peer: PeerId, message: GrantBudget, nowMs: number): void {
+    this.#muted.delete(peer);
     if (message.number === 0) {
       this.#shortUntilMs = message.retryAfterMs > 0 ? nowMs + PROBE_VALID_MS : Number.NEGATIVE_INFINITY;
       return;
     }
     const upstream = this.#upstream;
-    this.#muted.delete(peer);
     if (upstream?.peer !== peer || upstream.number !== message.number) return;
     if (!(message.requests > 0)) {
       upstream.isAnswered = true;
@@ -177,8 +177,7 @@ export class BudgetDesk {
     if (source === undefined || source === this.#context.self || nowMs < this.#probedMs + PROBE_MS)
       return false;
     this.#probedMs = nowMs;
-    const probe = { kind: 'askBudget', host: this.host, number: 0, bytes: 0, requests: 0 } as const;
-    this.#context.send(source, { ...probe, isMoving: false });
+    this.#probe(source);
     return false;
   }
 
@@ -203,8 +202,10 @@ export class BudgetDesk {
     const { self, peers } = this.#context;
     for (const peer of this.#ranking) {
       if (peer === self) return self;
-      if (nowMs < (this.#muted.get(peer)?.untilMs ?? 0) || !peers.isUsable(peer, nowMs)) continue;
-      if (peers.reach(peer, nowMs)) return peer;
+      if (!peers.isUsable(peer, nowMs)) continue;
+      const isThere = peers.reach(peer, nowMs);
+      if (this.#isMuted(peer, nowMs)) continue;
+      if (isThere) return peer;
       // Who keeps the budget goes on with it until a better one is there.
       if (this.#bucket === undefined) return undefined;
     }
@@ -275,7 +276,9 @@ export class BudgetDesk {
       this.#upstream = { peer, number: this.#number, sentMs: nowMs, isAnswered: false };
       this.#sendAsk(this.#upstream, nowMs);
     } else if (!upstream.isAnswered && nowMs >= upstream.sentMs + SILENT_MS) {
+      this.#context.note('budgetSilent', peer, undefined, this.host);
       this.#mute(peer, nowMs);
+      this.#upstream = undefined;
       this.pump(nowMs);
       return;
     } else if (upstream.isAnswered && nowMs >= upstream.sentMs + AGAIN_MS) this.#sendAsk(upstream, nowMs);
@@ -284,10 +287,25 @@ export class BudgetDesk {
   }
 
   #mute(peer: PeerId, nowMs: number): void {
-    this.#context.note('budgetSilent', peer, undefined, this.host);
     const forMs = Math.min(MUTE_MAX_MS, (this.#muted.get(peer)?.forMs ?? MUTE_MIN_MS / 2) * 2);
     this.#muted.set(peer, { untilMs: nowMs + forMs, forMs });
-    this.#upstream = undefined;
+  }
+
+  /** Nobody waits for a candidate that fell silent: it is asked whether it is back, and used when it says so. */
+  #isMuted(peer: PeerId, nowMs: number): boolean {
+    const muted = this.#muted.get(peer);
+    if (muted === undefined) return false;
+    if (nowMs >= muted.untilMs) {
+      this.#mute(peer, nowMs);
+      this.#probe(peer);
+    }
+    return true;
+  }
+
+  /** A question without an ask. */
+  #probe(peer: PeerId): void {
+    const probe = { kind: 'askBudget', host: this.host, number: 0, bytes: 0, requests: 0 } as const;
+    this.#context.send(peer, { ...probe, isMoving: false });
   }
 
   /** Asks for as many of those who wait as one grant can serve. */

@@ -2,6 +2,7 @@ import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import type { BlobKey } from '../../../shim/base/blob-key.ts';
 import type { Digest } from '../../../shim/base/digest.ts';
+import type { OriginLimits } from '../../../shim/swarm/budget-bucket.ts';
 import { CHUNK_SIZE_BYTES, DEFAULT_LIMITS } from '../../../shim/swarm/limits.ts';
 import type { Action, ChunkHash, PeerMessage } from '../../../shim/swarm/messages.ts';
 import { Prng } from '../../../shim/swarm/prng.ts';
@@ -13,7 +14,12 @@ const hash = (value: number): ChunkHash => new Uint8Array(32).fill(value);
 const allHashes = [{ firstChunk: 0, hashes: [1, 2, 3, 4].map(hash) }];
 
 function nodeWithPeers(...peers: string[]): SwarmNode {
-  const node = new SwarmNode({ self: 'self:1', zone: 'z', seed: 1, mayReadOrigin: true });
+  return nodeWithin(undefined, peers);
+}
+
+function nodeWithin(originLimits: OriginLimits | undefined, peers: readonly string[]): SwarmNode {
+  const options = { self: 'self:1', zone: 'z', seed: 1, mayReadOrigin: true };
+  const node = new SwarmNode({ ...options, ...(originLimits && { originLimits }) });
   node.handleMembers([...peers.map((peer) => ({ peer, zone: 'z' }))], 0);
   for (const peer of peers) node.handleConnected(peer, { zone: 'z' }, 0);
   return node;
@@ -46,7 +52,11 @@ function runUntil(node: SwarmNode, untilMs: number): Action[] {
 }
 
 test('SwarmNode: nonsense from a peer never throws', () => {
-  const node = nodeWithPeers('bad:1');
+  hearNonsense(nodeWithPeers('bad:1'));
+  hearNonsense(nodeWithin({ bytesPerSecond: 1e6, requestsPerSecond: 5 }, ['bad:1']));
+});
+
+function hearNonsense(node: SwarmNode): void {
   node.join({ key, sizeBytes, held: undefined, hashes: [] }, 0);
   const prng = new Prng(9);
   const odd = () =>
@@ -57,6 +67,7 @@ test('SwarmNode: nonsense from a peer never throws', () => {
     { firstChunk: odd(), hashes: [bytes(), hash(prng.below(256)), hash(prng.below(256))] },
   ];
   const common = { key, sizeBytes };
+  const budget = { host: key.host };
   const makers: (() => PeerMessage)[] = [
     () => ({
       kind: 'announce',
@@ -107,6 +118,9 @@ test('SwarmNode: nonsense from a peer never throws', () => {
     () => ({ kind: 'cancel', requestId: odd() }),
     () => ({ kind: 'busy', requestId: odd(), retryAfterMs: odd() }),
     () => ({ kind: 'gone', requestId: odd() }),
+    () => ({ kind: 'askBudget', host: 'h', number: odd(), bytes: odd(), requests: odd(), isMoving: true }),
+    () => ({ kind: 'askBudget', ...budget, number: odd(), bytes: odd(), requests: odd(), isMoving: false }),
+    () => ({ kind: 'grantBudget', ...budget, number: 1, bytes: odd(), requests: odd(), retryAfterMs: odd() }),
     () => ({ kind: 'depart', key }),
   ];
   for (let round = 0; round < 5000; round++) {
@@ -115,7 +129,8 @@ test('SwarmNode: nonsense from a peer never throws', () => {
     drain(node);
   }
   assert.ok(Number.isFinite(node.snapshot().requestsInFlight));
-});
+  assert.ok(!Number.isNaN(node.nextWakeupMs() ?? 0));
+}
 
 test('SwarmNode: a peer whose chunk is wrong is hung up on and not asked again', () => {
   const node = nodeWithPeers('liar:1');
