@@ -298,7 +298,7 @@ export const settings = {
     }),
     discardUnpackedLayers: flag({
       default: false,
-      help: 'Keep no compressed layers in containerd after unpacking, like its setting discard_unpacked_layers. Peers are then served from the cache alone.',
+      help: 'Keep no compressed layers in containerd after unpacking, as its own setting discard_unpacked_layers does, which counts where containerd.configFile has it. Peers are then served from the cache alone.',
     }),
   },
   layout: {

@@ -5,6 +5,8 @@ import { ErrorCode, nodeErrorCode, ShoalError, throwIfAborted } from '../base/er
 import type { ImagePlan, ImageStore, ImportSession, WarmSession } from '../store/image-store.ts';
 import { BlobStore } from './blob-store.ts';
 import { ContainerdClient } from './containerd-client.ts';
+import { DEFAULT_CONFIG_FILE } from './containerd-config.ts';
+import { discardsUnpackedLayers } from './discarded-layers.ts';
 import { hasRecord } from './image-records.ts';
 import { refuseImageVerifiers } from './image-verifiers.ts';
 import { ContainerdSession } from './import-session.ts';
@@ -28,8 +30,6 @@ const STAGING = 'shoal-staging';
 const SETUP_AGE_MAX_MS = 30_000;
 /** Taking back a lease must not keep the pull's failure from its caller for long. */
 const LEASE_DELETE_TIMEOUT_MS = 10_000;
-/** What containerd reads when it is started without `--config`. */
-const CONFIG_FILE = '/etc/containerd/config.toml';
 
 export interface ContainerdStoreOptions {
   /** Path of containerd's gRPC socket. */
@@ -40,9 +40,9 @@ export interface ContainerdStoreOptions {
   readonly stagingRoot?: string;
   /** Default: what CRI says for the pull's runtime handler. */
   readonly snapshotter?: string;
-  /** Whether layer blobs are left out once unpacked. Default: what CRI says (1.7), else false. */
+  /** Whether layer blobs are left out once unpacked. Default: what CRI says (1.7), else containerd's configuration. */
   readonly discardUnpackedLayers?: boolean;
-  /** containerd's configuration file: it tells where image verifiers are. Default: containerd's own default. */
+  /** containerd's configuration file: it tells where image verifiers are, and whether unpacked layers are discarded. Default: containerd's own default. */
   readonly configFile?: string;
 }
 
@@ -119,7 +119,7 @@ export class ContainerdStore implements ImageStore {
   async #openSession(plan: ImagePlan, signal: AbortSignal): Promise<ContainerdSession> {
     throwIfAborted(signal, 'open containerd');
     const setup = await this.setup(signal);
-    if (setup.verifiesImages) await refuseImageVerifiers(this.#options.configFile ?? CONFIG_FILE);
+    if (setup.verifiesImages) await refuseImageVerifiers(this.#configFile);
     const snapshotter = this.#snapshotter(setup, plan);
     this.#opened += 1;
     const name = `shoal-${this.#owner.id}-${this.#opened}`;
@@ -176,7 +176,7 @@ export class ContainerdStore implements ImageStore {
   ): Promise<ContainerdSession> {
     const blobs = new BlobStore(this.#client, setup.contentRoot);
     const direct = this.#direct(snapshotter, name);
-    const keepLayers = !(this.#options.discardUnpackedLayers ?? setup.cri.discardUnpackedLayers ?? false);
+    const keepLayers = !(await this.#discardsLayers(setup));
     const nowMs = (): number => Date.now();
     const query = { plan, blobs, snapshots: direct?.snapshots, keepLayers, lease, nowMs };
     const present = await findPresentLayers(query, signal);
@@ -195,6 +195,15 @@ export class ContainerdStore implements ImageStore {
     });
     this.#sessions.add(session);
     return session;
+  }
+
+  get #configFile(): string {
+    return this.#options.configFile ?? DEFAULT_CONFIG_FILE;
+  }
+
+  async #discardsLayers({ cri }: ContainerdSetup): Promise<boolean> {
+    const told = this.#options.discardUnpackedLayers ?? cri.discardUnpackedLayers;
+    return told ?? (await discardsUnpackedLayers(this.#configFile));
   }
 
   #direct(snapshotter: Snapshotter | undefined, name: string) {

@@ -37,7 +37,7 @@ export interface SessionParts {
   readonly name: string;
   /** Where trees go when Shoal unpacks; absent when containerd does. */
   readonly direct: { readonly snapshots: SnapshotStore; readonly stagingDirectory: string } | undefined;
-  /** Whether layer blobs are kept in containerd beside the trees. */
+  /** Whether layer blobs are kept in containerd beside the trees, by us and by containerd itself. */
   readonly keepLayers: boolean;
   /** Told once, when the session's staging directory is of no use any more. */
   readonly onEnd: (session: ContainerdSession) => void;
@@ -97,7 +97,8 @@ export class ContainerdSession implements ImportSession, WarmSession {
       const failed = (await Promise.allSettled(tasks)).find((task) => task.status === 'rejected');
       if (failed !== undefined) throw failed.reason;
       this.#added.add(index);
-      return this.#keepsBlobs() ? await this.#parts.blobs.path(plan.descriptor.digest) : undefined;
+      // A blob that containerd drops once it has unpacked it is not one to serve peers from.
+      return this.#parts.keepLayers ? await this.#parts.blobs.path(plan.descriptor.digest) : undefined;
     });
   }
 
