@@ -186,7 +186,7 @@ export class BlobSwarm {
   handleHave(peer: PeerId, message: Message<'have'>, nowMs: number): void {
     const neighbour = this.neighbours.get(peer);
     if (neighbour?.state !== 'live') return;
-    forEachHash(message.hashes, this.ledger.chunkCount, (chunk) => neighbour.available.add(chunk));
+    forEachHash(message.hashes, this.ledger.chunkCount, (chunk) => this.neighbours.gain(neighbour, chunk));
     this.#learnClaims(peer, message.hashes, nowMs);
   }
 
@@ -356,10 +356,10 @@ export class BlobSwarm {
 
   #learnClaims(peer: PeerId, hashes: readonly HashRun[], nowMs: number): void {
     let contradicts = false;
-    const available = this.neighbours.get(peer)?.available;
+    const neighbour = this.neighbours.get(peer);
     forEachHash(hashes, this.ledger.chunkCount, (chunk, hash) => {
       if (this.ledger.learnClaim(chunk, hash, peer)) return;
-      available?.delete(chunk);
+      if (neighbour !== undefined) this.neighbours.lose(neighbour, chunk);
       contradicts ||= this.ledger.isTrusted(chunk);
     });
     if (contradicts) this.#dropClaimer(peer, nowMs);

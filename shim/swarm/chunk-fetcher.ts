@@ -1,6 +1,6 @@
 import type { BlobKey } from '../base/blob-key.ts';
 import type { ChunkLedger } from './chunk-ledger.ts';
-import { pickCommon } from './chunk-picker.ts';
+import { pickCommon, pickRarest } from './chunk-picker.ts';
 import type { PeerId } from './messages.ts';
 import type { Neighbour, Neighbours } from './neighbours.ts';
 import type { ChunkRequest } from './request-table.ts';
@@ -115,7 +115,8 @@ export class ChunkFetcher {
   }
 
   handleGone(request: ChunkRequest): void {
-    this.#neighbours.get(request.peer)?.available.delete(request.chunk);
+    const neighbour = this.#neighbours.get(request.peer);
+    if (neighbour !== undefined) this.#neighbours.lose(neighbour, request.chunk);
     this.#finish(request);
   }
 
@@ -165,7 +166,7 @@ export class ChunkFetcher {
       if (front !== undefined) return front;
     }
     const to = this.#ledger.windowEnd(limits.windowChunks);
-    return pickCommon(open, neighbour.available, { from, to }, prng);
+    return pickRarest(open, neighbour.available, { from, to, copies: this.#neighbours.copies }, prng);
   }
 
   #pickImport({ available }: Neighbour): number | undefined {

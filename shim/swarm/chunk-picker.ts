@@ -20,6 +20,29 @@ export function pickCommon(
   return undefined;
 }
 
+/** Of the indexes of `[from, to)` that are in both sets one of which there are fewest `copies`, at random among equals. */
+export function pickRarest(
+  left: Bitmap,
+  right: Bitmap,
+  range: { from: number; to: number; copies: Uint8Array },
+  prng: Prng,
+): number | undefined {
+  const { from, to, copies } = range;
+  let least = Number.POSITIVE_INFINITY;
+  const rarest: number[] = [];
+  for (let word = from >>> 5; word << 5 < to; word++) {
+    for (let bits = commonWord(left, right, word, from, to); bits !== 0; bits &= bits - 1) {
+      const index = (word << 5) + trailingZeros(bits);
+      const count = copies[index] as number;
+      if (count > least) continue;
+      if (count < least) rarest.length = 0;
+      least = count;
+      rarest.push(index);
+    }
+  }
+  return rarest[prng.below(rarest.length)];
+}
+
 export function countCommon(left: Bitmap, right: Bitmap, from: number, to: number): number {
   let total = 0;
   for (let word = from >>> 5; word << 5 < to; word++)

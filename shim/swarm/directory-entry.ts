@@ -15,7 +15,8 @@ export interface Participant {
   expiresMs: number;
   /** No grants until then: it gave a lease back. */
   pausedUntilMs: number;
-  liveLeases: number;
+  /** Chunks that it was given to read so far, without those that it gave back. */
+  chunksLeased: number;
   /** How much of the hash log it has been sent. */
   hashCursor: number;
   /** Holders it was told of so far. */
@@ -52,6 +53,8 @@ export class DirectoryEntry {
   /** It only listens until then; undefined until somebody asks for leases. */
   warmUntilMs: number | undefined;
   pausedUntilMs = Number.NEGATIVE_INFINITY;
+  /** Sum of that over all that take part. */
+  chunksLeased = 0;
   /** Usual time between two chunks of a lease, ms. */
   chunkGapMs = 0;
   pushAtMs = Number.POSITIVE_INFINITY;
@@ -82,7 +85,7 @@ export class DirectoryEntry {
       missing: [],
       expiresMs: 0,
       pausedUntilMs: Number.NEGATIVE_INFINITY,
-      liveLeases: 0,
+      chunksLeased: 0,
       hashCursor: 0,
       holdersTold: 0,
       rosterIndex: this.roster.length,
@@ -97,6 +100,7 @@ export class DirectoryEntry {
     for (const chunk of participant.held.toArray()) this.#dropHolder(chunk, participant);
     this.zones.leave(participant.zone, participant.peer);
     this.participants.delete(participant.peer);
+    this.chunksLeased -= participant.chunksLeased;
     const last = this.roster.pop();
     if (last === undefined || last === participant) return;
     this.roster[participant.rosterIndex] = last;
@@ -148,7 +152,7 @@ export class DirectoryEntry {
     }
     this.leases.add(lease);
     const participant = this.participants.get(peer);
-    if (participant !== undefined) participant.liveLeases++;
+    if (participant !== undefined) this.#countLeased(participant, run.chunkCount);
     return lease;
   }
 
@@ -160,12 +164,11 @@ export class DirectoryEntry {
       this.#leaseOf[chunk] = undefined;
       if (this.#holders[chunk] === 0) this.free.add(chunk);
     }
-    const participant = this.participants.get(lease.peer);
-    if (participant !== undefined) participant.liveLeases--;
   }
 
   /** Takes chunks out of the peer's leases; whether there were any. */
   releaseRun(peer: PeerId, run: ChunkRun): boolean {
+    const participant = this.participants.get(peer);
     let released = false;
     for (let chunk = run.firstChunk; chunk < run.firstChunk + run.chunkCount; chunk++) {
       const lease = this.#leaseOf[chunk];
@@ -174,6 +177,7 @@ export class DirectoryEntry {
       if (this.#holders[chunk] === 0) this.free.add(chunk);
       lease.remaining--;
       released = true;
+      if (participant !== undefined) this.#countLeased(participant, -1);
       if (lease.remaining === 0) this.endLease(lease);
     }
     return released;
@@ -181,6 +185,11 @@ export class DirectoryEntry {
 
   leaseOf(chunk: number): Lease | undefined {
     return this.#leaseOf[chunk];
+  }
+
+  #countLeased(participant: Participant, change: number): void {
+    participant.chunksLeased += change;
+    this.chunksLeased += change;
   }
 
   #addHolder(chunk: number, participant: Participant, nowMs: number): void {

@@ -13,6 +13,8 @@ type GrantedLease = Extract<PeerMessage, { kind: 'directory' }>['leases'][number
 
 /** Participants looked at for one pushed lease: enough to find one with few leases, few enough for any swarm. */
 const PUSH_DRAWS = 8;
+/** Same when nobody among them waits: only few nodes may read the origin at all. */
+const PUSH_DRAWS_MOST = 512;
 /** One node's trouble with the origin pauses the grants of all for no longer than this, ms: a lie must not stop the swarm. */
 const SHARED_PAUSE_MAX_MS = 2_000;
 /** Runs of wanted chunks kept per participant. */
@@ -176,8 +178,10 @@ export class Directory {
   }
 
   #answer(entry: DirectoryEntry, participant: Participant, nowMs: number): void {
-    // One at once; the next as they are pushed, so that the first comers of a crowd do not take them all.
-    this.#send(entry, participant, this.#grant(entry, participant, 1, nowMs));
+    // One at once; the next as they are pushed, so that the first comers of a crowd do not take them all. Who had more than
+    // others waits: it would have to pass on all of that, and this node itself, which asks without delay, would read most.
+    const isDue = participant.chunksLeased * entry.roster.length <= entry.chunksLeased;
+    this.#send(entry, participant, this.#grant(entry, participant, isDue ? 1 : 0, nowMs));
   }
 
   #send(
@@ -372,11 +376,18 @@ export class Directory {
     }
   }
 
+  /** One of those that wait for a lease and can use what is free, rather one that had few. */
   #drawWaiting(entry: DirectoryEntry, nowMs: number): Participant | undefined {
+    const draw = (count: number) => this.#leastLeased(entry, this.#draw(entry, count), nowMs);
+    return draw(PUSH_DRAWS) ?? (entry.roster.length > PUSH_DRAWS ? draw(PUSH_DRAWS_MOST) : undefined);
+  }
+
+  #leastLeased(entry: DirectoryEntry, drawn: readonly Participant[], nowMs: number): Participant | undefined {
     let best: Participant | undefined;
-    for (const participant of this.#draw(entry, PUSH_DRAWS)) {
+    for (const participant of drawn) {
       if (participant.leasesWanted <= 0 || nowMs < participant.pausedUntilMs) continue;
-      if (best === undefined || participant.liveLeases < best.liveLeases) best = participant;
+      if (best !== undefined && participant.chunksLeased >= best.chunksLeased) continue;
+      if (this.#findFree(entry, participant) !== undefined) best = participant;
     }
     return best;
   }

@@ -43,6 +43,8 @@ export class Neighbours {
   readonly #known = new Map<PeerId, { notBeforeMs: number; readonly isFar: boolean }>();
   #nearKnown = 0;
   readonly #followed = new Map<PeerId, Neighbour>();
+  /** How many live neighbours hold each chunk. */
+  readonly copies: Uint8Array;
   #reviewAtMs = 0;
   /** Set when more neighbours would help but nobody else is known who has room. */
   needsHolders = false;
@@ -52,6 +54,7 @@ export class Neighbours {
     this.#key = blob.key;
     this.#sizeBytes = blob.sizeBytes;
     this.#chunkCount = blob.chunkCount;
+    this.copies = new Uint8Array(blob.chunkCount);
   }
 
   get size(): number {
@@ -138,9 +141,21 @@ export class Neighbours {
     if (neighbour === undefined || neighbour.state === 'wanted' || available === undefined) return undefined;
     neighbour.state = 'live';
     neighbour.sinceMs = nowMs;
+    this.#uncount(neighbour);
     neighbour.available = available;
+    for (const chunk of available.toArray()) this.#count(chunk, 1);
     neighbour.isFar = this.#context.isFar(peer);
     return neighbour;
+  }
+
+  /** The neighbour has one chunk more. */
+  gain(neighbour: Neighbour, chunk: number): void {
+    if (neighbour.available.add(chunk)) this.#count(chunk, 1);
+  }
+
+  /** It does not have the chunk, or another with the same number. */
+  lose(neighbour: Neighbour, chunk: number): void {
+    if (neighbour.available.delete(chunk)) this.#count(chunk, -1);
   }
 
   /** Stops following; the peer is not followed again before `pauseMs` are over. */
@@ -149,6 +164,7 @@ export class Neighbours {
     const known = this.#known.get(peer);
     if (known !== undefined) known.notBeforeMs = nowMs + pauseMs;
     if (neighbour === undefined) return;
+    this.#uncount(neighbour);
     this.#followed.delete(peer);
     if (neighbour.state !== 'wanted') this.#context.send(peer, { kind: 'unfollow', key: this.#key });
   }
@@ -156,6 +172,8 @@ export class Neighbours {
   /** The peer takes part no longer. */
   forget(peer: PeerId): void {
     this.#forgetKnown(peer);
+    const neighbour = this.#followed.get(peer);
+    if (neighbour !== undefined) this.#uncount(neighbour);
     this.#followed.delete(peer);
   }
 
@@ -165,6 +183,7 @@ export class Neighbours {
         this.#context.send(neighbour.peer, { kind: 'unfollow', key: this.#key });
     }
     this.#followed.clear();
+    this.copies.fill(0);
   }
 
   get #isShort(): boolean {
@@ -197,6 +216,14 @@ export class Neighbours {
       this.drop(neighbour.peer, nowMs, this.#context.limits.neighbourReviewMs);
       left--;
     }
+  }
+
+  #count(chunk: number, change: number): void {
+    this.copies[chunk] = (this.copies[chunk] as number) + change;
+  }
+
+  #uncount({ available }: Neighbour): void {
+    for (const chunk of available.toArray()) this.#count(chunk, -1);
   }
 
   #follow(peer: PeerId, nowMs: number): void {
