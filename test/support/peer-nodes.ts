@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { DiskCache } from '../../shim/cache/disk-cache.ts';
+import { DiskCache, type DiskCacheOptions } from '../../shim/cache/disk-cache.ts';
 import type { MembershipSource, PeerMember } from '../../shim/peer/membership.ts';
 import { type ReadRight, readRightOf } from '../../shim/peer/read-right.ts';
 import type { ReadOrigin, Transfer } from '../../shim/peer/transfer.ts';
@@ -47,6 +47,7 @@ export interface PeerNode {
 }
 
 export interface NodeOptions {
+  readonly cache?: Partial<DiskCacheOptions>;
   readonly limits?: Partial<TransferLimits>;
   readonly peers?: Partial<PeerOptions>;
   readonly observer?: TransferObserver;
@@ -90,7 +91,7 @@ export class PeerWorld {
   /** `after` is a closed node whose cache the new one takes over. */
   async addNode(options: NodeOptions = {}, after?: PeerNode): Promise<PeerNode> {
     const directory = after?.directory ?? join(this.directory, `node-${this.#count++}`);
-    const cache = await DiskCache.open({ directory });
+    const cache = await DiskCache.open({ directory, ...options.cache });
     const members = new SetMembers();
     const engine = await createTransferEngine({
       cache,
