@@ -36,9 +36,10 @@ export class BudgetBucket {
   readonly #bytes: TokenBucket | undefined;
   readonly #requests: TokenBucket | undefined;
 
-  constructor({ bytesPerSecond, requestsPerSecond }: OriginLimits) {
-    this.#bytes = bucketOf(bytesPerSecond);
-    this.#requests = bucketOf(requestsPerSecond);
+  constructor(limits: OriginLimits) {
+    const { bytesPerSecond, requestsPerSecond } = limits;
+    this.#bytes = bucketOf(bytesPerSecond, grantBytesMax(limits));
+    this.#requests = bucketOf(requestsPerSecond, 1);
   }
 
   /** Takes the amount and returns undefined, or takes nothing and returns when to ask again, ms. */
@@ -59,8 +60,9 @@ export class BudgetBucket {
   }
 }
 
-function bucketOf(ratePerSecond: number): TokenBucket | undefined {
+/** Holds one grant and the burst: so what is granted late, because the process was busy, is not lost. */
+function bucketOf(ratePerSecond: number, grantMax: number): TokenBucket | undefined {
   if (ratePerSecond === 0) return undefined;
-  const burstBytes = Math.max(1, (ratePerSecond * BURST_MS) / 1000);
+  const burstBytes = grantMax + (ratePerSecond * BURST_MS) / 1000;
   return new TokenBucket({ rateBytesPerSecond: ratePerSecond, burstBytes });
 }
