@@ -17,7 +17,7 @@ import { TreeWriter } from './tree-writer.ts';
 import type { UnpackJob, UnpackResult } from './unpack-pool.ts';
 
 /** One piece of inflated tar, bytes. Two exist; with the window of inflate they stay in a core's second-level cache. */
-const OUTPUT_BYTES = 256 * 1024;
+const OUTPUT_BYTES = 512 * 1024;
 
 /** Unpacks one layer on the calling thread, which it blocks: run it in a worker. @throws see `UnpackRun.result` */
 export async function unpackLayer(
@@ -81,26 +81,33 @@ class LayerPipeline {
     this.#inflater?.close();
   }
 
-  /** While one output is inflated into, the one before is hashed and written; in between the next input is read. */
+  /**
+   * While one output is inflated into, the one before is hashed and written; in between the next input is read. Only full
+   * outputs are handed on: of uneven ones the longer of two steps would set the pace.
+   */
   async #inflateAll(): Promise<void> {
     let previous: Buffer | undefined;
-    let turn = 0;
+    let [turn, filledBytes] = [0, 0];
     for (let input = this.#nextInput(); input !== undefined; input = this.#nextInput()) {
       this.#inflater ??= this.#inflaterFor(input);
-      let isFull = true;
-      for (let rest = input; rest.length > 0 || isFull; ) {
+      for (let rest = input, isFull = true; rest.length > 0 || isFull; ) {
         const output = this.#outputs[turn] as Buffer;
-        const pending = this.#startStep(this.#inflater, rest, output);
+        const pending = this.#startStep(this.#inflater, rest, output.subarray(filledBytes));
         if (previous !== undefined) this.#consume(previous);
+        previous = undefined;
         if (pending instanceof Promise) this.#source.readAhead();
         const step = pending instanceof Promise ? await pending : pending;
         rest = rest.subarray(step.consumedBytes);
-        isFull = step.producedBytes === output.length;
-        previous = step.producedBytes > 0 ? output.subarray(0, step.producedBytes) : undefined;
+        filledBytes += step.producedBytes;
+        isFull = filledBytes === output.length;
+        if (!isFull) continue;
+        previous = output;
         turn = 1 - turn;
+        filledBytes = 0;
       }
     }
     if (previous !== undefined) this.#consume(previous);
+    if (filledBytes > 0) this.#consume((this.#outputs[turn] as Buffer).subarray(0, filledBytes));
     this.#inflater?.finish();
   }
 
