@@ -213,11 +213,29 @@ test('SwarmNode: a partition may read as much as the limit on each side, no more
   assert.ok(limits.bytesShare > 1.2 && limits.bytesShare <= 2.1, `${limits.bytesShare}`);
 });
 
-test('SwarmNode: what waits long for its turn is not taken for starved, and read once', () => {
-  const blobSizesBytes = Array.from({ length: 10 }, () => 8 * MB);
+test('SwarmNode: who waits for what another node waits to read is not starved, and it is read once', () => {
+  const blobSizesBytes = [8 * MB, ...Array.from({ length: 6 }, () => 16 * MB)];
+  // Node 0 has the only lease of the first blob when node 1 begins to want it; the others want one blob each.
+  const wish = (node: number) => Math.max(0, node - 1);
+  const unwanted = new Map(
+    Array.from({ length: base.nodes }, (_, node) => [
+      node,
+      [0, 1, 2, 3, 4, 5, 6].filter((blob) => blob !== wish(node)),
+    ]),
+  );
+  const startMs = new Map([
+    [0, 0],
+    [1, 1_000],
+  ]);
   const originLimits = { bytesPerSecond: 1 * MB, requestsPerSecond: 0 };
-  const { world } = finish({ nodes: 6, blobSizesBytes, originLimits, limits: { starvedMs: 4_000 } });
-  assert.is(world.counts.originBytes, 80 * MB);
+  const { world } = finish({ blobSizesBytes, unwanted, startMs, originLimits, limits: { starvedMs: 3_000 } });
+  assert.is(world.counts.originBytes, 104 * MB);
+});
+
+test('SwarmNode: what a neighbour offers and never gives is read within the budget', () => {
+  const faults = [{ kind: 'busy' as const, atMs: 0, node: 0 }];
+  const { world } = finish({ nodes: 3, blobSizesBytes: [8 * MB], seeds: [0], faults });
+  assert.ok(world.counts.originBytes >= 8 * MB);
 });
 
 test('SwarmNode: all of it holds while keepers and directories die', () => {
