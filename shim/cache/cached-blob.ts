@@ -44,6 +44,7 @@ export class CachedBlob {
   dropped = false;
   #adoptedPath: string | undefined;
   #confirmed: boolean;
+  #sealed = false;
   readonly #states: Uint8Array;
   readonly #hashes: (Uint8Array | undefined)[];
   #heldBytes = 0;
@@ -77,9 +78,9 @@ export class CachedBlob {
     return this.#adoptedPath !== undefined;
   }
 
-  /** Its digest was found right, or somebody else owns the file: no byte of it is ever written again. */
+  /** Its digest was found right, it is sealed, or somebody else owns the file: no byte of it is ever written again. */
   get frozen(): boolean {
-    return this.#confirmed || this.adopted;
+    return this.#confirmed || this.#sealed || this.adopted;
   }
 
   get complete(): boolean {
@@ -169,6 +170,17 @@ export class CachedBlob {
     this.#heldBytes -= this.chunkBytes(chunk);
     this.#heldChunks -= 1;
     await this.#append({ type: MetaRecordType.Drop, chunk });
+  }
+
+  /** All chunks are there, and the file gets another name before its digest is known: what is being written comes to its end first. */
+  async seal(): Promise<void> {
+    assert(this.complete, 'only a complete file is sealed');
+    for (let tail: Promise<void> | undefined; tail !== this.#writeTail; ) {
+      tail = this.#writeTail;
+      await tail;
+    }
+    this.#sealed = true;
+    await this.closeHandles();
   }
 
   async confirm(): Promise<void> {

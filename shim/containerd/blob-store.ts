@@ -80,6 +80,14 @@ export class BlobStore {
     }
   }
 
+  async addLabels(digest: Digest, labels: Labels, signal: AbortSignal): Promise<void> {
+    const request = {
+      info: { digest, labels },
+      updateMask: { paths: Object.keys(labels).map((key) => `labels.${key}`) },
+    };
+    await this.#client.call(api.content.update, request, { signal, doing: `label blob "${digest}"` });
+  }
+
   /** Stores a small blob in one message. */
   async importBytes(blob: BlobRequest, data: Uint8Array, signal: AbortSignal): Promise<BlobRoute> {
     const writer = await ContentWriter.open(this.#client, this.#options(blob, signal));
@@ -178,13 +186,8 @@ export class BlobStore {
   async #adopt(blob: BlobRequest, signal: AbortSignal): Promise<void> {
     const existing = (await this.info(blob.digest, signal))?.labels ?? {};
     const wanted = blob.labels(existing);
-    const changed = Object.keys(wanted).filter((key) => wanted[key] !== existing[key]);
-    if (changed.length === 0) return;
-    const request = {
-      info: { digest: blob.digest, labels: wanted },
-      updateMask: { paths: changed.map((key) => `labels.${key}`) },
-    };
-    await this.#client.call(api.content.update, request, { signal, doing: `label blob "${blob.digest}"` });
+    const changed = Object.entries(wanted).filter(([key, value]) => value !== existing[key]);
+    if (changed.length > 0) await this.addLabels(blob.digest, Object.fromEntries(changed), signal);
   }
 
   #options(blob: BlobRequest, signal: AbortSignal): CallOptions {

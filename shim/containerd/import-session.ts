@@ -24,6 +24,12 @@ import type { SnapshotStore } from './snapshot-store.ts';
 import { sourceLabels, UNCOMPRESSED, verifiedKey } from './source-labels.ts';
 import { upperDirectoryOf } from './upper-directory.ts';
 
+/**
+ * A blob of this size or more, bytes, goes to containerd before its tree is complete: containerd hashes it once more, and a
+ * core is often free by then. Smaller ones would cost a call more and save nothing.
+ */
+const EARLY_BLOB_BYTES_MIN = 16 * 2 ** 20;
+
 /** Taking things back must not wait for a containerd that has gone: what stays is swept later, or expires. */
 const ABORT_TIMEOUT_MS = 10_000;
 
@@ -57,6 +63,8 @@ export class ContainerdSession implements ImportSession, WarmSession {
   /** Resolves for each layer when its snapshot is committed. */
   readonly #committed: readonly PromiseWithResolvers<void>[];
   readonly #added = new Set<number>();
+  /** Blobs that were given before their layers were known to be right: whether containerd has them. */
+  readonly #early = new Map<number, Promise<boolean>>();
   #state: 'open' | 'finished' | 'held' | 'aborted' = 'open';
   #aborting: Promise<void> | undefined;
   #holding: Promise<void> = Promise.resolve();
@@ -89,11 +97,23 @@ export class ContainerdSession implements ImportSession, WarmSession {
     });
   }
 
+  async takeBlob(index: number, blobPath: string, signal: AbortSignal): Promise<void> {
+    const plan = this.#layer(index);
+    const isOurs = this.#keepsBlobs() && this.blobPath(index) === undefined;
+    if (!isOurs || plan.descriptor.sizeBytes < EARLY_BLOB_BYTES_MIN) return;
+    const taken = this.#track(signal, (linked) => this.#addBlob(index, blobPath, {}, linked)).then(
+      () => true,
+      () => this.#dropIngest(index).then(() => false),
+    );
+    this.#early.set(index, taken);
+    await taken;
+  }
+
   addLayer(index: number, layer: ReadyLayer, signal: AbortSignal): Promise<string | undefined> {
     return this.#track(signal, async (linked) => {
       const plan = this.#layer(index);
       const tasks = [this.#addTree(index, plan, layer, linked)];
-      if (this.#keepsBlobs()) tasks.push(this.#addBlob(index, plan, layer, linked));
+      if (this.#keepsBlobs()) tasks.push(this.#keepBlob(index, layer.blobPath, linked));
       const failed = (await Promise.allSettled(tasks)).find((task) => task.status === 'rejected');
       if (failed !== undefined) throw failed.reason;
       this.#added.add(index);
@@ -186,20 +206,38 @@ export class ContainerdSession implements ImportSession, WarmSession {
     this.#parts.onEnd(this);
   }
 
-  async #addBlob(index: number, plan: LayerPlan, layer: ReadyLayer, signal: AbortSignal): Promise<void> {
-    const { blobs, lease, nowMs, name } = this.#parts;
-    const { digest, sizeBytes } = plan.descriptor;
+  /** What containerd knows of a blob's content is said when it is known to be true. */
+  async #keepBlob(index: number, blobPath: string, signal: AbortSignal): Promise<void> {
+    const labels = { [UNCOMPRESSED]: this.#layer(index).diffId };
+    if (await this.#early.get(index))
+      await this.#parts.blobs.addLabels(this.#layer(index).descriptor.digest, labels, signal);
+    else await this.#addBlob(index, blobPath, labels, signal);
+  }
+
+  /** Bytes that were not right are not to be found by the next attempt. */
+  async #dropIngest(index: number): Promise<void> {
+    const signal = AbortSignal.timeout(ABORT_TIMEOUT_MS);
+    await this.#parts.blobs.abort(this.#blobRef(index), signal).catch(() => undefined);
+  }
+
+  #blobRef(index: number): string {
+    return `${this.#parts.name}-layer-${index}`;
+  }
+
+  async #addBlob(index: number, path: string, more: Labels, signal: AbortSignal): Promise<void> {
+    const { blobs, lease, nowMs } = this.#parts;
+    const { digest, sizeBytes } = this.#layer(index).descriptor;
     const request = {
       digest,
       sizeBytes,
-      ref: `${name}-layer-${index}`,
+      ref: this.#blobRef(index),
       lease: await lease.current(nowMs(), signal),
       labels: (existing: Labels) => ({
         ...sourceLabels(this.#parts.plan, existing),
-        [UNCOMPRESSED]: plan.diffId,
+        ...more,
       }),
     };
-    await blobs.importFile(request, layer.blobPath, signal);
+    await blobs.importFile(request, path, signal);
   }
 
   async #addTree(index: number, plan: LayerPlan, layer: ReadyLayer, signal: AbortSignal): Promise<void> {

@@ -64,6 +64,10 @@ export class TransferView implements Transfer {
     return () => this.#listeners.delete(listener);
   }
 
+  seal(): Promise<void> {
+    return this.#fetch.blob.seal();
+  }
+
   confirm(): Promise<void> {
     return this.#fetch.confirm();
   }

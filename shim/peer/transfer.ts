@@ -61,6 +61,8 @@ export interface Transfer {
   onPrefix(listener: (prefixBytes: number) => void): () => void;
   /** Resolves when all bytes are in the file. Rejects with CacheUnavailable, Stalled, the origin's error, Cancelled. */
   readonly finished: Promise<void>;
+  /** After `finished`: nothing is written to the file any more, so that it may get another name before its digest is known. */
+  seal(): Promise<void>;
   /** The consumer found the blob's digest to be right: the file is kept as a complete blob and may be served as such. */
   confirm(): Promise<void>;
   /**

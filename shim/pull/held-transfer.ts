@@ -16,6 +16,7 @@ export function heldTransfer(blob: HeldBlob, openTransfer: () => Transfer): Tran
     counts: { originBytes: 0, peerBytes: 0, cacheBytes: blob.sizeBytes },
     finished: Promise.resolve(),
     onPrefix: () => () => undefined,
+    seal: async () => undefined,
     confirm: async () => undefined,
     distrust: async () => openTransfer(),
     release: () => undefined,

@@ -120,13 +120,55 @@ async function unpackLayer(
       targetDirectory: stagingDirectory ?? '',
     } as const;
     await abortable(readable(transfer), signal);
-    const { impliedDirectories } = await unpackTransfer(context, layer, transfer, target, signal);
+    const { impliedDirectories } = await besides(
+      (until) => giveBlob(context, index, transfer, until),
+      () => unpackTransfer(context, layer, transfer, target, signal),
+      signal,
+    );
     await transfer.confirm();
     show(transfer.prefixBytes);
     return { stagingDirectory, impliedDirectories };
   } finally {
     stop();
   }
+}
+
+/** Runs `aside` beside `main`, whose failure ends it. Both have ended when it settles. */
+async function besides<T>(
+  aside: (until: AbortSignal) => Promise<void>,
+  main: () => Promise<T>,
+  signal: AbortSignal,
+): Promise<T> {
+  const stop = new AbortController();
+  const running = aside(AbortSignal.any([signal, stop.signal]));
+  try {
+    return await main();
+  } catch (error) {
+    stop.abort(error);
+    throw error;
+  } finally {
+    await running;
+  }
+}
+
+/**
+ * The store may look at a blob that is down while its tree is still being unpacked. Never rejects: whatever is wrong with the
+ * layer, unpacking says.
+ */
+async function giveBlob(
+  { session }: LayerContext,
+  index: number,
+  transfer: Transfer,
+  signal: AbortSignal,
+): Promise<void> {
+  if (session.takeBlob === undefined) return;
+  try {
+    await abortable(transfer.finished, signal);
+    await transfer.seal();
+  } catch {
+    return;
+  }
+  await session.takeBlob(index, transfer.path, signal);
 }
 
 async function storeLayer(

@@ -56,6 +56,11 @@ export interface LayerSession {
   readonly treeMode: 'overlay' | 'merge' | 'none';
   /** A fresh private directory (0700) for layer `index`; in `merge` mode the one root, given out in layer order. */
   stagingDirectory(index: number, signal: AbortSignal): Promise<string>;
+  /**
+   * Before `addLayer`, once all bytes of a large blob are there: a store that checks digests itself may begin to take it over, whatever
+   * comes of the layer. Never rejects. The file must not be written to again.
+   */
+  takeBlob?(index: number, blobPath: string, signal: AbortSignal): Promise<void>;
   /** Takes over one layer, in any order; commits in layer order inside. Gives the path of the stored blob if peers can be served from it. */
   addLayer(index: number, layer: ReadyLayer, signal: AbortSignal): Promise<string | undefined>;
   /**

@@ -1,0 +1,104 @@
+// time limit: 120 s
+import { readFileSync, statSync, writeFileSync } from 'node:fs';
+import { test } from 'uvu';
+import * as assert from 'uvu/assert';
+import type { LayerPlan } from '../../shim/store/image-store.ts';
+import { buildImage } from '../support/images/build-image.ts';
+import { randomBytes } from '../support/images/samples.ts';
+import { assertNothingLeft, startNodeSite, startOriginSite } from '../support/pull-site.ts';
+import { canRun, containerdSkipReason } from '../support/real/components.ts';
+import { pull, runCrictl } from '../support/real/crictl.ts';
+import { addMissingLayers, unpackForSession } from '../support/real/import-image.ts';
+import {
+  containerdState,
+  type ImportSite,
+  startImportSite,
+  testedVersion,
+} from '../support/real/import-site.ts';
+
+const signal = new AbortController().signal;
+/** Above what is given early, and below. */
+const LARGE_BYTES = 20_000_000;
+const SMALL_BYTES = 1_000_000;
+const UNCOMPRESSED = 'containerd.io/uncompressed';
+
+if (canRun(containerdSkipReason(testedVersion, 'crictl-go'))) {
+  test('takeBlob() stores a large blob, and its diff ID is told when the layer is known to be right', async () => {
+    await using site = await largeSite();
+    const session = await site.store.open(site.plan, signal);
+    const path = site.blobPath(layerOf(site, 0).descriptor.digest);
+    await session.takeBlob?.(0, path, signal);
+    await session.takeBlob?.(1, site.blobPath(layerOf(site, 1).descriptor.digest), signal);
+    const { blobs } = await containerdState(site.containerd);
+    assert.equal(blobs, [layerOf(site, 0).descriptor.digest]);
+    assert.not.match(await labelsOf(site, 0), UNCOMPRESSED);
+    const stored = await addMissingLayers(session, site.plan, site.blobPath, signal);
+    await session.finish(signal);
+    assert.match(await labelsOf(site, 0), `${UNCOMPRESSED}=${layerOf(site, 0).diffId}`);
+    assert.is(statSync(stored[0] ?? '').ino, statSync(path).ino);
+    assert.equal((await containerdState(site.containerd)).ingests, []);
+  });
+
+  test('takeBlob() of wrong bytes leaves nothing, and the right ones are stored after it', async () => {
+    await using site = await largeSite();
+    const session = await site.store.open(site.plan, signal);
+    const path = site.blobPath(layerOf(site, 0).descriptor.digest);
+    const wrong = `${path}.wrong`;
+    const bytes = readFileSync(path);
+    bytes[LARGE_BYTES / 2] = ~(bytes[LARGE_BYTES / 2] ?? 0);
+    writeFileSync(wrong, bytes);
+    await session.takeBlob?.(0, wrong, signal);
+    const { blobs, ingests } = await containerdState(site.containerd);
+    assert.equal([blobs, ingests], [[], []]);
+    await addMissingLayers(session, site.plan, site.blobPath, signal);
+    await session.finish(signal);
+    assert.is((await containerdState(site.containerd)).snapshots.length, 2);
+  });
+
+  test('a layer that is added while its blob is still on the way waits for it', async () => {
+    await using site = await largeSite();
+    const session = await site.store.open(site.plan, signal);
+    const layer = layerOf(site, 0);
+    const path = site.blobPath(layer.descriptor.digest);
+    const ready = await unpackForSession(session, 0, layer, path, signal);
+    const taken = session.takeBlob?.(0, path, signal);
+    await Promise.all([session.addLayer(0, ready, signal), taken]);
+    assert.match(await labelsOf(site, 0), UNCOMPRESSED);
+    await session.abort();
+  });
+
+  test('a large layer that cannot be unpacked is given back, though containerd has its blob', async () => {
+    await using origin = await startOriginSite();
+    await using node = await startNodeSite();
+    const entries = [
+      { name: 'large', content: randomBytes(LARGE_BYTES, 'early') },
+      { name: 'passwd', type: 'link', linkname: '../../../../../../etc/passwd' } as const,
+    ];
+    using image = await buildImage({ layers: [{ entries }] });
+    const { reference } = await origin.push(image, 'team/slip');
+    await pull(node.cri, reference).catch(() => undefined);
+    assert.match(node.agent.log(), /UNPACK_[A-Z]+/);
+    await runCrictl(node.cri, 'rmi', reference);
+    await assertNothingLeft(node);
+  });
+}
+
+test.run();
+
+async function largeSite(): Promise<ImportSite> {
+  const layers = [LARGE_BYTES, SMALL_BYTES].map((sizeBytes) => ({
+    entries: [{ name: `data-${sizeBytes}`, content: randomBytes(sizeBytes, `early-${sizeBytes}`) }],
+  }));
+  return await startImportSite({ image: await buildImage({ layers }) });
+}
+
+function layerOf({ plan }: ImportSite, index: number): LayerPlan {
+  const layer = plan.layers[index];
+  if (layer === undefined) throw new Error(`There is no layer ${index}`);
+  return layer;
+}
+
+async function labelsOf(site: ImportSite, index: number): Promise<string> {
+  const all = await site.containerd.ctr('content', 'ls');
+  return all.split('\n').find((line) => line.startsWith(layerOf(site, index).descriptor.digest)) ?? '';
+}
