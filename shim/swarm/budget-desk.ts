@@ -1,4 +1,5 @@
 import { type BudgetAmount, BudgetBucket, grantBytesMax, type OriginLimits } from './budget-bucket.ts';
+import { BudgetKeepers } from './budget-keepers.ts';
 import type { PeerId, PeerMessage } from './messages.ts';
 import type { SwarmContext } from './swarm-context.ts';
 
@@ -21,8 +22,6 @@ interface Upstream {
   isAnswered: boolean;
 }
 
-/** Candidates for keeper: best nodes by rendezvous hash of the host name. Three survive two failures, as with directories. */
-const CANDIDATES = 3;
 /** Askers in one queue: a node of the largest cluster each. */
 const ASKERS_MAX = 8192;
 /** Requests that one grant allows at most. */
@@ -32,9 +31,6 @@ const AGAIN_MS = 3_000;
 const ASK_TTL_MS = 10_000;
 /** A keeper that does not answer for this long is passed over, ms: shorter than any stall limit. */
 const SILENT_MS = 2_000;
-/** How long until it is asked a question again, ms: longer each time. It is passed over until it answers. */
-const MUTE_MIN_MS = 10_000;
-const MUTE_MAX_MS = 300_000;
 /** How soon candidates that could not be reached are tried again, ms. */
 const RETRY_MS = 250;
 /** A keeper that takes over listens this long before it grants, ms: others may not yet know. */
@@ -55,7 +51,7 @@ export class BudgetDesk {
   readonly #context: SwarmContext;
   readonly #limits: OriginLimits;
   readonly #onGrant: (grant: BudgetAmount) => void;
-  #ranking: readonly PeerId[] = [];
+  readonly #keepers: BudgetKeepers;
   /** In the order of their turns; one ask a node. */
   readonly #queue = new Map<PeerId, Ask>();
   /** The last ask of each peer that was granted: it may be told again while the grant is on its way. */
@@ -70,7 +66,6 @@ export class BudgetDesk {
   #number = 0;
   #lastGrant: { readonly by: PeerId; readonly atMs: number } | undefined;
   #movedMs = Number.NEGATIVE_INFINITY;
-  readonly #muted = new Map<PeerId, { readonly untilMs: number; readonly forMs: number }>();
   #probedMs = Number.NEGATIVE_INFINITY;
   #shortUntilMs = Number.NEGATIVE_INFINITY;
   #usedMs = Number.NEGATIVE_INFINITY;
@@ -87,7 +82,7 @@ export class BudgetDesk {
     this.host = options.host;
     this.#limits = options.limits;
     this.#onGrant = options.onGrant;
-    this.refreshRanking();
+    this.#keepers = new BudgetKeepers(options.context, options.host);
   }
 
   get waitingCount(): number {
@@ -100,9 +95,7 @@ export class BudgetDesk {
   }
 
   refreshRanking(): void {
-    const { self, peers } = this.#context;
-    this.#ranking = peers.members.rank(this.host, self, CANDIDATES);
-    for (const peer of this.#muted.keys()) if (!this.#ranking.includes(peer)) this.#muted.delete(peer);
+    this.#keepers.refresh();
   }
 
   /** This node itself wants as much; the next `pump` sees to it. Nothing is wanted when undefined. */
@@ -129,7 +122,7 @@ export class BudgetDesk {
   }
 
   handleGrant(peer: PeerId, message: GrantBudget, nowMs: number): void {
-    this.#muted.delete(peer);
+    this.#keepers.heard(peer);
     if (message.number === 0) {
       this.#shortUntilMs = message.retryAfterMs > 0 ? nowMs + PROBE_VALID_MS : Number.NEGATIVE_INFINITY;
       return;
@@ -150,7 +143,7 @@ export class BudgetDesk {
   dropPeer(peer: PeerId): void {
     this.#queue.delete(peer);
     this.#granted.delete(peer);
-    this.#muted.delete(peer);
+    this.#keepers.heard(peer);
     if (this.#upstream?.peer === peer) this.#upstream = undefined;
   }
 
@@ -163,7 +156,7 @@ export class BudgetDesk {
       return;
     }
     this.#usedMs = nowMs;
-    const source = this.#source(nowMs);
+    const source = this.#keepers.choose(this.#bucket !== undefined, nowMs);
     if (source === undefined) this.dueMs = nowMs + RETRY_MS;
     else if (source === this.#context.self) this.#keep(nowMs);
     else this.#askOn(source, nowMs);
@@ -173,11 +166,11 @@ export class BudgetDesk {
   isShort(nowMs: number): boolean {
     this.#usedMs = nowMs;
     if (this.#isShortHere(nowMs)) return true;
-    const source = this.#source(nowMs);
+    const source = this.#keepers.choose(this.#bucket !== undefined, nowMs);
     if (source === undefined || source === this.#context.self || nowMs < this.#probedMs + PROBE_MS)
       return false;
     this.#probedMs = nowMs;
-    this.#probe(source);
+    this.#keepers.probe(source);
     return false;
   }
 
@@ -195,21 +188,6 @@ export class BudgetDesk {
       expiresMs: nowMs + ASK_TTL_MS,
       hasWaited: false,
     });
-  }
-
-  /** The best candidate that can be talked to, this node where that is none; undefined while one is being dialled. */
-  #source(nowMs: number): PeerId | undefined {
-    const { self, peers } = this.#context;
-    for (const peer of this.#ranking) {
-      if (peer === self) return self;
-      if (!peers.isUsable(peer, nowMs)) continue;
-      const isThere = peers.reach(peer, nowMs);
-      if (this.#isMuted(peer, nowMs)) continue;
-      if (isThere) return peer;
-      // Who keeps the budget goes on with it until a better one is there.
-      if (this.#bucket === undefined) return undefined;
-    }
-    return self;
   }
 
   #keep(nowMs: number): void {
@@ -238,9 +216,7 @@ export class BudgetDesk {
     if (this.#isMovingTo(this.#context.self, nowMs) || nowMs < this.#movedMs + MOVE_MS)
       this.#listen(this.#bucket, nowMs);
     this.#context.note('budgetKept', undefined, undefined, this.host);
-    // So that a candidate that kept it until now sees that it is not the best one any longer.
-    const after = this.#ranking.slice(this.#ranking.indexOf(this.#context.self) + 1);
-    for (const peer of after) this.#context.peers.reach(peer, nowMs);
+    this.#keepers.showSelf(nowMs);
     return this.#bucket;
   }
 
@@ -257,8 +233,8 @@ export class BudgetDesk {
 
   /** Who is cut off from all candidates, or from everybody, takes its part alone: all nodes may be so. */
   #setShare(bucket: BudgetBucket, nowMs: number): void {
-    const { self, peers } = this.#context;
-    const isCutOff = peers.connectedCount === 0 || !this.#ranking.includes(self);
+    const { peers } = this.#context;
+    const isCutOff = peers.connectedCount === 0 || !this.#keepers.isCandidate;
     const share = isCutOff ? peers.othersCount + 1 : 1;
     if (share === this.#share) return;
     // Debts were counted in the old share.
@@ -277,35 +253,13 @@ export class BudgetDesk {
       this.#sendAsk(this.#upstream, nowMs);
     } else if (!upstream.isAnswered && nowMs >= upstream.sentMs + SILENT_MS) {
       this.#context.note('budgetSilent', peer, undefined, this.host);
-      this.#mute(peer, nowMs);
+      this.#keepers.mute(peer, nowMs);
       this.#upstream = undefined;
       this.pump(nowMs);
       return;
     } else if (upstream.isAnswered && nowMs >= upstream.sentMs + AGAIN_MS) this.#sendAsk(upstream, nowMs);
     const { sentMs, isAnswered } = this.#upstream as Upstream;
     this.dueMs = sentMs + (isAnswered ? AGAIN_MS : SILENT_MS);
-  }
-
-  #mute(peer: PeerId, nowMs: number): void {
-    const forMs = Math.min(MUTE_MAX_MS, (this.#muted.get(peer)?.forMs ?? MUTE_MIN_MS / 2) * 2);
-    this.#muted.set(peer, { untilMs: nowMs + forMs, forMs });
-  }
-
-  /** Nobody waits for a candidate that fell silent: it is asked whether it is back, and used when it says so. */
-  #isMuted(peer: PeerId, nowMs: number): boolean {
-    const muted = this.#muted.get(peer);
-    if (muted === undefined) return false;
-    if (nowMs >= muted.untilMs) {
-      this.#mute(peer, nowMs);
-      this.#probe(peer);
-    }
-    return true;
-  }
-
-  /** A question without an ask. */
-  #probe(peer: PeerId): void {
-    const probe = { kind: 'askBudget', host: this.host, number: 0, bytes: 0, requests: 0 } as const;
-    this.#context.send(peer, { ...probe, isMoving: false });
   }
 
   /** Asks for as many of those who wait as one grant can serve. */

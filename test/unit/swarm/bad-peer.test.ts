@@ -59,6 +59,17 @@ test('SwarmNode: nonsense from a peer never throws', () => {
 function hearNonsense(node: SwarmNode): void {
   node.join({ key, sizeBytes, held: undefined, hashes: [] }, 0);
   const prng = new Prng(9);
+  const makers = nonsenseMakers(prng);
+  for (let round = 0; round < 5000; round++) {
+    node.handleMessage('bad:1', (makers[prng.below(makers.length)] as () => PeerMessage)(), round);
+    node.handleTimeout(round);
+    drain(node);
+  }
+  assert.ok(Number.isFinite(node.snapshot().requestsInFlight));
+  assert.ok(!Number.isNaN(node.nextWakeupMs() ?? 0));
+}
+
+function nonsenseMakers(prng: Prng): (() => PeerMessage)[] {
   const odd = () =>
     [-1, 0, 0.5, 1, 3, 4, 1e9, 2 ** 53, Number.NaN, Number.POSITIVE_INFINITY][prng.below(10)] as number;
   const bytes = () => new Uint8Array(prng.below(4)).fill(255);
@@ -68,7 +79,7 @@ function hearNonsense(node: SwarmNode): void {
   ];
   const common = { key, sizeBytes };
   const budget = { host: key.host };
-  const makers: (() => PeerMessage)[] = [
+  return [
     () => ({
       kind: 'announce',
       key,
@@ -123,13 +134,6 @@ function hearNonsense(node: SwarmNode): void {
     () => ({ kind: 'grantBudget', ...budget, number: 1, bytes: odd(), requests: odd(), retryAfterMs: odd() }),
     () => ({ kind: 'depart', key }),
   ];
-  for (let round = 0; round < 5000; round++) {
-    node.handleMessage('bad:1', (makers[prng.below(makers.length)] as () => PeerMessage)(), round);
-    node.handleTimeout(round);
-    drain(node);
-  }
-  assert.ok(Number.isFinite(node.snapshot().requestsInFlight));
-  assert.ok(!Number.isNaN(node.nextWakeupMs() ?? 0));
 }
 
 test('SwarmNode: a peer whose chunk is wrong is hung up on and not asked again', () => {
