@@ -14,6 +14,8 @@ type Message<K extends PeerMessage['kind']> = Extract<PeerMessage, { kind: K }>;
 
 /** Time-outs, hedges and neighbours of a pull are looked after this often, ms. */
 const TICK_MS = 100;
+/** Ticks with requests under way after which nothing is stalled. */
+const MOVING_TICKS = 10;
 /** A node that knows of nobody asks the other directories after this, ms: at the start of a swarm somebody turns up sooner. */
 const NOBODY_MS = 500;
 /** A node short of neighbours asks the directory for others after this, instead of at its next regular announce, ms. */
@@ -48,6 +50,8 @@ export class BlobSwarm {
   readonly #context: SwarmContext;
   readonly #suspects = new Map<number, { readonly peer: PeerId; readonly hash: ChunkHash }>();
   #stalledSinceMs: number | undefined;
+  /** Ticks in a row with requests under way. */
+  #movingTicks = 0;
   #pullingSinceMs = Number.POSITIVE_INFINITY;
   readonly #liars = new Set<PeerId>();
   #news: number[] = [];
@@ -255,10 +259,7 @@ export class BlobSwarm {
 
   #tick(nowMs: number): void {
     this.#tickAtMs = nowMs + TICK_MS;
-    const hasOffers = this.ledger.open.count > 0 && this.#context.requests.live === 0;
-    if (hasOffers) this.#stalledSinceMs ??= nowMs;
-    else if (!this.origin.isReading || this.#context.budget.isWaiting(this.origin))
-      this.#stalledSinceMs = undefined;
+    this.#watchStall(nowMs);
     this.origin.tick(nowMs);
     if (this.isOriginOnly) return;
     this.#reviewImports(nowMs);
@@ -270,6 +271,15 @@ export class BlobSwarm {
     if (this.neighbours.needsHolders && this.neighbours.knownCount >= this.#context.limits.smallSwarm / 2) {
       this.directories.announceWithin(HOLDERS_WANTED_MS, nowMs);
     }
+  }
+
+  /** A stall outlasts its cure, which is a read of one run: it ends with the last read, or when peers send again for a while. */
+  #watchStall(nowMs: number): void {
+    const { requests, budget } = this.#context;
+    this.#movingTicks = requests.live > 0 ? this.#movingTicks + 1 : 0;
+    const isReading = this.origin.isReading && !budget.isWaiting(this.origin);
+    if (this.ledger.open.count > 0 && requests.live === 0) this.#stalledSinceMs ??= nowMs;
+    else if (!isReading || this.#movingTicks >= MOVING_TICKS) this.#stalledSinceMs = undefined;
   }
 
   #learnImports({ imports, holders }: Message<'directory'>, nowMs: number): void {

@@ -21,8 +21,8 @@ export class ChunkFetcher {
   readonly #blob: { readonly key: BlobKey; readonly keyId: string };
   readonly #ledger: ChunkLedger;
   readonly #neighbours: Neighbours;
-  /** First chunk that the consumer has not taken yet; undefined while there is no consumer. */
-  consumerChunk: number | undefined;
+  /** First chunk that the consumer has not taken yet; it waits for the first of all from the start. */
+  consumerChunk = 0;
   /** Chunks that this node is to fetch from another zone, and until when, ms. */
   readonly imports = new Map<number, number>();
   /** Other zones may be asked for anything: nobody else is in this one, or it does not get what it lacks. */
@@ -157,11 +157,7 @@ export class ChunkFetcher {
     if (neighbour.isFar && !this.mayCross) return this.#pickImport(neighbour);
     const from = held.firstMissing();
     if (inOrder) return open.firstPresent(from);
-    if (
-      this.consumerChunk !== undefined &&
-      from - this.consumerChunk < CONSUMER_AHEAD_CHUNKS &&
-      prng.chance(1, 4)
-    ) {
+    if (from - this.consumerChunk < CONSUMER_AHEAD_CHUNKS && prng.chance(1, 4)) {
       const front = pickCommon(open, neighbour.available, { from, to: from + limits.frontBandChunks }, prng);
       if (front !== undefined) return front;
     }

@@ -20,7 +20,7 @@ const SHARED_PAUSE_MAX_MS = 2_000;
 /** Runs of wanted chunks kept per participant. */
 const MISSING_RUNS_MAX = 16;
 /** Leases at once while hardly a chunk has been read, or nearly all have. */
-const LEASES_LEAST = 16;
+const LEASES_LEAST = 6;
 /** An import that is not done by then is given to another node, ms. */
 const IMPORT_TTL_MS = 2_000;
 /** What was asked for just before that may still come, ms. */
