@@ -114,18 +114,20 @@ function overridesGiven(): Partial<WorldOptions> {
 }
 
 const TABLE_HEAD = [
-  '| scenario | nodes | P95 s | bound s | P95 ÷ bound | origin ÷ image | peak Gbit/s | more | goals | CPU s, RSS |',
+  '| scenario | nodes | P95 s | bound s | P95 ÷ bound | origin ÷ image | peak Gbit/s | more | goals | wall s, CPU s, RSS |',
   '|---|---|---|---|---|---|---|---|---|---|',
 ].join('\n');
 
 function print(result: ScenarioResult, scenario: Scenario, seeds: number): void {
   if (values.json) {
-    const { cpuSeconds, rssBytes, extras, misses, ...line } = result;
+    const { cpuSeconds, wallSeconds, rssBytes, extras, misses, ...line } = result;
     const more = Object.fromEntries(extras.map(({ name, value }) => [name, value]));
-    console.log(JSON.stringify({ ...line, ...more, misses, cpuSeconds, rssBytes }));
+    console.log(JSON.stringify({ ...line, ...more, misses, cpuSeconds, wallSeconds, rssBytes }));
     return;
   }
-  const more = result.extras.map(({ name, value, goal }) => `${name} ${value.toPrecision(3)} (≤ ${goal})`);
+  const more = result.extras.map(
+    ({ name, value, goal }) => `${name} ${value.toPrecision(3)}${goal === undefined ? '' : ` (≤ ${goal})`}`,
+  );
   const verdict = result.isDone
     ? result.misses.map((miss) => `MISSED ${miss}`).join('; ') || 'met'
     : 'NOT DONE';
@@ -141,7 +143,7 @@ function print(result: ScenarioResult, scenario: Scenario, seeds: number): void 
       .filter((each) => each !== '')
       .join('; '),
     verdict,
-    `${result.cpuSeconds.toFixed(0)}, ${Math.round(result.rssBytes / MB)} MB`,
+    `${result.wallSeconds.toFixed(0)}, ${result.cpuSeconds.toFixed(0)}, ${Math.round(result.rssBytes / MB)} MB`,
   ];
   console.log(`| ${cells.join(' | ')} |`);
 }

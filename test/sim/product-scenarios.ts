@@ -41,6 +41,15 @@ function scenarioOf(row: (typeof PUBLISHED)[number], ratio: number): Scenario {
     size: { nodes: 1000, imageBytes },
     options: (size, seed) => options(size, seed, layers, ratio),
     bound: (world) => Math.max(boundSeconds(world), machineBoundSeconds(world)),
+    extras: ({ nodes, options: { machine, blobSizesBytes } }) => {
+      const image = blobSizesBytes.reduce((sum, size) => sum + size, 0);
+      const read = nodes.reduce((sum, node) => sum + node.machine.readBytes, 0) / nodes.length;
+      const written = nodes.reduce((sum, node) => sum + node.machine.writtenBytes, 0) / nodes.length;
+      return [
+        { name: 'diskReadsOverImage', value: read / image },
+        { name: 'diskBusySeconds', value: (read + written) / (machine?.diskBytesPerSecond ?? 1) },
+      ];
+    },
     goals: {
       originOverImage: 1.05,
       ...(ratio === 1 && { p95Seconds: PART_OF_PUBLISHED * p95Seconds }),

@@ -6,11 +6,11 @@ import type { SimNode } from './sim-node.ts';
 import type { World } from './world.ts';
 import type { Fault, WorldOptions } from './world-options.ts';
 
-/** A figure of a scenario besides time and origin bytes, and how large it may be. */
+/** A figure of a scenario besides time and origin bytes, and how large it may be, if there is a goal. */
 export interface Extra {
   readonly name: string;
   readonly value: number;
-  readonly goal: number;
+  readonly goal?: number;
 }
 
 export interface ScenarioSize {
