@@ -1,9 +1,9 @@
-// time limit: 90 s
+// time limit: 120 s
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { rankByRendezvous } from '../../shim/swarm/rendezvous.ts';
 import { type Agent, pullToEnd } from '../support/agent.ts';
-import { sampleBlob } from '../support/blob-origin.ts';
+import { type SampleBlob, sampleBlob } from '../support/blob-origin.ts';
 import { buildSampleImage } from '../support/images/samples.ts';
 import { type PeerNode, PeerWorld, pull as pullBlob } from '../support/peer-nodes.ts';
 import { eventually, type OriginSite, startOriginSite, startPeers } from '../support/pull-site.ts';
@@ -133,6 +133,21 @@ if (canRun(componentsAvailable('registry', 'busybox'))) {
     });
   });
 }
+
+test('a limit of requests holds for all nodes together', async () => {
+  const requestsPerSecond = 4;
+  const blobs = [sampleBlob(48 * MB), sampleBlob(48 * MB), sampleBlob(48 * MB)];
+  await PeerWorld.run(blobs, async (world) => {
+    const limits = { originRequestsPerSecond: requestsPerSecond };
+    const nodes = await world.addNodes(blobs.length, { limits });
+    const startMs = performance.now();
+    await Promise.all(nodes.map((node, index) => pullBlob(node, blobs[index] as SampleBlob)));
+    const allowed = (requestsPerSecond * (performance.now() - startMs)) / 1000;
+    const { requests } = world.origin;
+    assert.ok(requests >= 15 && requests <= 1.1 * allowed + 1, `${requests} requests, ${allowed} may be`);
+    assert.ok(requests >= 0.75 * allowed, `${requests} requests, ${allowed} may be`);
+  });
+});
 
 test('a blob that waits long for its turn, or for that of another node, is not taken for stalled', async () => {
   const blobs = [sampleBlob(5 * MB), sampleBlob(5 * MB), sampleBlob(5 * MB)] as const;
