@@ -4,8 +4,8 @@ import { type Digest, digestFromHex } from '../base/digest.ts';
 import { ErrorCode, nodeErrorCode, ShoalError } from '../base/errors.ts';
 import type { JobControl } from './control.ts';
 
-/** One read of the layer file, bytes: small enough to stay in a core's cache until it is inflated. */
-const READ_BYTES = 256 * 1024;
+/** One read of the layer file, bytes: about what inflates to one piece of tar. */
+const READ_BYTES = 512 * 1024;
 
 /** Reads a layer file in order, never beyond the announced prefix, and hashes it. Two blocks exist, used in turn. */
 export class LayerSource {

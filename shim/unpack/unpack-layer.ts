@@ -16,8 +16,8 @@ import { TarDecoder } from './tar-decoder.ts';
 import { TreeWriter } from './tree-writer.ts';
 import type { UnpackJob, UnpackResult } from './unpack-pool.ts';
 
-/** One piece of inflated tar, bytes. Two exist; with the window of inflate they stay in a core's second-level cache. */
-const OUTPUT_BYTES = 512 * 1024;
+/** One piece of inflated tar, bytes. Two exist: large enough that waking the other thread is little beside the work. */
+const OUTPUT_BYTES = 1024 * 1024;
 
 /** Unpacks one layer on the calling thread, which it blocks: run it in a worker. @throws see `UnpackRun.result` */
 export async function unpackLayer(
