@@ -1,18 +1,18 @@
 import { spawnSync } from 'node:child_process';
 import { availableParallelism } from 'node:os';
 import { join, resolve } from 'node:path';
-import type { PullEvent } from '../../shim/agent/control-protocol.ts';
-import { type Agent, startAgent } from '../../test/support/agent.ts';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { type Agent, pullToEnd, startAgent } from '../../test/support/agent.ts';
 import { pushImage } from '../../test/support/images/push-image.ts';
+import { buildSampleImage } from '../../test/support/images/samples.ts';
 import { componentsAvailable, containerdSkipReason } from '../../test/support/real/components.ts';
 import { startContainerd } from '../../test/support/real/containerd.ts';
+import { pull } from '../../test/support/real/crictl.ts';
 import { writeHostsToml } from '../../test/support/real/hosts-toml.ts';
 import { startRegistry } from '../../test/support/real/registry.ts';
 import { type RegistryGate, startRegistryGate } from '../../test/support/real/registry-gate.ts';
 import { makeTemporaryRoot } from '../../test/support/real/temporary-root.ts';
 import { createNetwork, type Network, type NetworkNode, networkSkipReason } from '../cluster/network.ts';
-import { criNode } from '../demo/nodes.ts';
-import type { DemoNode } from '../demo/run-swarm.ts';
 import { sampleImage } from '../demo/sample-image.ts';
 import { percentile } from './median.ts';
 import { cpuSecondsOfTree } from './process-usage.ts';
@@ -23,18 +23,30 @@ const PEER_PORT = 65002;
 /** Ethernet, IP and TCP take this part of a link; what is left carries bytes of layers. */
 const HEADER_PART = 0.06;
 
+const PULL_TIMEOUT_MS = 600_000;
+const POLL_MS = 100;
+/** Of the image that nodes pull first: a node's agent runs for weeks, and only its first pull compiles the agent's own code. */
+const WARM_UP_LAYERS_BYTES = [12_000_000, 12_000_000];
+
 /** What the bench is asked for. Rates are bits a second. */
 interface Setting {
   readonly nodes: number;
   readonly linkBitsPerSecond: number;
   readonly originBitsPerSecond: number;
   readonly withContainerd: boolean;
+  /** Agents that have just started, and never pulled before. */
+  readonly isCold: boolean;
 }
 
 interface Pulls {
   readonly ends: readonly NodeEnd[];
   /** Of agents and containerds, while they pulled. */
   readonly cpuSeconds: number;
+}
+
+interface BenchNode {
+  readonly agent: Agent;
+  readonly pull: (reference: string) => Promise<void>;
 }
 
 interface NodeEnd {
@@ -57,6 +69,8 @@ async function main(): Promise<void> {
   const image = await sampleImage({ directory: IMAGE, runnable: setting.withContainerd });
   await using registry = await startRegistry();
   await pushImage(image, { host: registry.host, repository: 'bench/app', tag: 'v1' });
+  using warmUp = await buildSampleImage({ layerSizesBytes: WARM_UP_LAYERS_BYTES });
+  await pushImage(warmUp, { host: registry.host, repository: 'bench/warm-up', tag: 'v1' });
   const rates = { upBitsPerSecond: setting.linkBitsPerSecond, downBitsPerSecond: setting.linkBitsPerSecond };
   using network = createNetwork({ nodes: Array.from({ length: setting.nodes }, () => rates) });
   await using gate = await startRegistryGate({
@@ -70,12 +84,13 @@ async function main(): Promise<void> {
 }
 
 function readSetting(): Setting {
-  const { NODES = '16', LINK = '100mbit', ORIGIN = '200mbit', CONTAINERD = '' } = process.env;
+  const { NODES = '16', LINK = '100mbit', ORIGIN = '200mbit', CONTAINERD = '', COLD = '' } = process.env;
   return {
     nodes: Number(NODES),
     linkBitsPerSecond: bitsPerSecond(LINK),
     originBitsPerSecond: bitsPerSecond(ORIGIN),
     withContainerd: CONTAINERD !== '',
+    isCold: COLD !== '',
   };
 }
 
@@ -94,7 +109,7 @@ async function pullOnAll(setting: Setting, network: Network, gate: RegistryGate)
   const configPath = join(root.path, 'certs.d');
   writeHostsToml({ configPath, registry: gate.host, server: gate.url, hosts: [] });
   const pids: number[] = [];
-  const start = async (node: NetworkNode): Promise<DemoNode> => {
+  const start = async (node: NetworkNode): Promise<BenchNode> => {
     const directory = join(root.path, node.name);
     const containerd = setting.withContainerd
       ? stack.use(await startContainerd({ root: join(directory, 'containerd'), configPath }))
@@ -113,9 +128,10 @@ async function pullOnAll(setting: Setting, network: Network, gate: RegistryGate)
     pids.push(agent.pid, ...(containerd === undefined ? [] : [containerd.pid()]));
     return containerd === undefined ? layoutNode(agent) : criNode(agent);
   };
-  const nodes: DemoNode[] = [];
+  const nodes: BenchNode[] = [];
   for (const node of network.nodes) nodes.push(await start(node));
   const reference = `${gate.host}/bench/app:v1`;
+  if (!setting.isCold) await pullOnEach(nodes, `${gate.host}/bench/warm-up:v1`);
   gate.reset();
   const cpuSeconds = (): number => pids.reduce((sum, pid) => sum + cpuSecondsOfTree(pid), 0);
   const before = cpuSeconds();
@@ -123,10 +139,15 @@ async function pullOnAll(setting: Setting, network: Network, gate: RegistryGate)
   return { ends, cpuSeconds: cpuSeconds() - before };
 }
 
+async function pullOnEach(nodes: readonly BenchNode[], reference: string): Promise<void> {
+  await Promise.all(nodes.map((node) => node.pull(reference)));
+}
+
 function settingsOf(node: NetworkNode, network: Network) {
   const others = network.nodes.filter((each) => each !== node);
   return {
     node: { address: node.address },
+    limits: { layersAtOnce: Number(process.env.LAO ?? 3) },
     peers: {
       static: others.map((each) => `${each.address}:${PEER_PORT}`),
       listen: `${node.address}:${PEER_PORT}`,
@@ -135,27 +156,34 @@ function settingsOf(node: NetworkNode, network: Network) {
   };
 }
 
-function layoutNode(agent: Agent): DemoNode {
-  return { name: agent.name, pull: (image, signal) => agent.pull(image, signal) };
+function layoutNode(agent: Agent): BenchNode {
+  return { agent, pull: async (reference) => void (await pullToEnd(agent.pull(reference))) };
 }
 
-async function timedPull(node: DemoNode, reference: string): Promise<NodeEnd> {
+function criNode(agent: Agent): BenchNode {
+  const options = { endpoint: agent.criSocket, timeoutMs: PULL_TIMEOUT_MS };
+  return { agent, pull: async (reference) => void (await pull(options, reference)) };
+}
+
+async function timedPull(node: BenchNode, reference: string): Promise<NodeEnd> {
+  const before = await receivedBytes(node);
   const startedMs = performance.now();
   const secondsNow = (): number => (performance.now() - startedMs) / 1000;
-  let firstByteSeconds = Number.NaN;
-  let last: PullEvent | undefined;
-  for await (const event of node.pull(reference, new AbortController().signal)) {
-    last = event;
-    if (Number.isNaN(firstByteSeconds) && receivedBytes(event) > 0) firstByteSeconds = secondsNow();
-  }
-  if (last?.kind !== 'done')
-    throw new Error(`Cannot pull on "${node.name}": ${last?.kind === 'failed' ? last.message : 'no end'}`);
-  return { seconds: secondsNow(), firstByteSeconds, receivedBytes: receivedBytes(last) };
+  const isOver = new AbortController();
+  const firstByte = firstByteAfter(node, before, isOver.signal).then(secondsNow);
+  await node.pull(reference);
+  const seconds = secondsNow();
+  isOver.abort();
+  return { seconds, firstByteSeconds: await firstByte, receivedBytes: (await receivedBytes(node)) - before };
 }
 
-function receivedBytes(event: PullEvent): number {
-  if (event.kind === 'failed') return 0;
-  const { originBytes, peerBytes } = event.kind === 'done' ? event.counts : event.pull.counts;
+/** Looked for no longer than needed: all that the nodes do beside, they do on the same processors. */
+async function firstByteAfter(node: BenchNode, beforeBytes: number, signal: AbortSignal): Promise<void> {
+  while ((await receivedBytes(node)) === beforeBytes && !signal.aborted) await sleep(POLL_MS);
+}
+
+async function receivedBytes({ agent }: BenchNode): Promise<number> {
+  const { originBytes = 0, peerBytes = 0 } = (await agent.status()).totals;
   return originBytes + peerBytes;
 }
 
@@ -176,6 +204,7 @@ function report({ setting, imageBytes, originBytes, ends, cpuSeconds }: Outcome)
       nodes: setting.nodes,
       linkBitsPerSecond: setting.linkBitsPerSecond,
       originBitsPerSecond: setting.originBitsPerSecond,
+      agents: setting.isCold ? 'just started' : 'have pulled before',
       store: setting.withContainerd ? 'containerd' : 'layout',
       p50Seconds: percentile(seconds, 0.5),
       p95Seconds,
