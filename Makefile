@@ -83,7 +83,7 @@ bench-unpack: $(stamp) ## Unpacking of local layers against gzip into tar. CASE=
 	@$(run) hack/bench/unpack.ts
 
 .PHONY: bench-swarm
-bench-swarm: $(stamp) ## Nodes in network namespaces pull at once, against the bound and the simulator (root). NODES=16; LINK=100mbit; ORIGIN=200mbit; CONTAINERD=1
+bench-swarm: $(stamp) ## Nodes in network namespaces pull at once, against the bound and the simulator (root). NODES=16; LINK=100mbit; ORIGIN=200mbit; CONTAINERD=1; COLD=1: agents that never pulled
 	@$(with_components) -- $(run) hack/bench/swarm.ts
 
 .PHONY: bench-webhook

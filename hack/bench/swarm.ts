@@ -147,7 +147,6 @@ function settingsOf(node: NetworkNode, network: Network) {
   const others = network.nodes.filter((each) => each !== node);
   return {
     node: { address: node.address },
-    limits: { layersAtOnce: Number(process.env.LAO ?? 3) },
     peers: {
       static: others.map((each) => `${each.address}:${PEER_PORT}`),
       listen: `${node.address}:${PEER_PORT}`,

@@ -33,7 +33,7 @@ const ENTRIES = Number(process.env.ENTRIES ?? 100_000);
 /** Layer 0 is merged, and what it wrote is remembered: the most memory. */
 const MODE = process.env.MODE === 'overlay' ? 'overlay' : 'merge';
 /** Whatever a layer holds: what unpacking keeps in memory does not grow with the number of its files. */
-const RSS_BYTES_MAX = 400_000_000;
+const RSS_BYTES_MAX = 450_000_000;
 /** At the end, of all entries: less, and names were not compared. */
 const PATHS_SHARE_MIN = 0.6;
 
