@@ -14,7 +14,7 @@ type Message<K extends PeerMessage['kind']> = Extract<PeerMessage, { kind: K }>;
 
 /** Time-outs, hedges and neighbours of a pull are looked after this often, ms. */
 const TICK_MS = 100;
-/** Ticks with requests under way after which nothing is stalled. */
+/** So many more ticks with requests under way than without: nothing is stalled. */
 const MOVING_TICKS = 10;
 /** A node that knows of nobody asks the other directories after this, ms: at the start of a swarm somebody turns up sooner. */
 const NOBODY_MS = 500;
@@ -50,7 +50,7 @@ export class BlobSwarm {
   readonly #context: SwarmContext;
   readonly #suspects = new Map<number, { readonly peer: PeerId; readonly hash: ChunkHash }>();
   #stalledSinceMs: number | undefined;
-  /** Ticks in a row with requests under way. */
+  /** Ticks with requests under way, less those without; 0 to `MOVING_TICKS`. */
   #movingTicks = 0;
   #pullingSinceMs = Number.POSITIVE_INFINITY;
   readonly #liars = new Set<PeerId>();
@@ -276,7 +276,8 @@ export class BlobSwarm {
   /** A stall outlasts its cure, which is a read of one run: it ends with the last read, or when peers send again for a while. */
   #watchStall(nowMs: number): void {
     const { requests, budget } = this.#context;
-    this.#movingTicks = requests.live > 0 ? this.#movingTicks + 1 : 0;
+    const movingTicks = this.#movingTicks + (requests.live > 0 ? 1 : -1);
+    this.#movingTicks = Math.min(MOVING_TICKS, Math.max(0, movingTicks));
     const isReading = this.origin.isReading && !budget.isWaiting(this.origin);
     if (this.ledger.open.count > 0 && requests.live === 0) this.#stalledSinceMs ??= nowMs;
     else if (!isReading || this.#movingTicks >= MOVING_TICKS) this.#stalledSinceMs = undefined;

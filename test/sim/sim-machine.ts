@@ -7,6 +7,8 @@ export class SimMachine {
   readonly #model: Machine | undefined;
   #diskBytesPerMs: number;
   #diskFreeMs = 0;
+  /** When the last read that was asked for ends. */
+  #readFreeMs = 0;
   #cpuFreeMs = 0;
   /** Bytes written since the start. */
   writtenBytes = 0;
@@ -35,6 +37,7 @@ export class SimMachine {
 
   restart(nowMs: number): void {
     this.#diskFreeMs = nowMs;
+    this.#readFreeMs = nowMs;
     this.#cpuFreeMs = nowMs;
   }
 
@@ -72,9 +75,13 @@ export class SimMachine {
     return Math.max(nowMs, this.#useDisk(sizeBytes, nowMs) - dirtyMs);
   }
 
+  /** Somebody waits for a read, so it goes before writes that wait in memory, as in a kernel; these end later by its time. */
   #read(sizeBytes: number, nowMs: number): number {
     this.readBytes += sizeBytes;
-    return this.#useDisk(sizeBytes, nowMs);
+    const allDoneMs = this.#useDisk(sizeBytes, nowMs);
+    const readMs = Math.max(nowMs, this.#readFreeMs) + sizeBytes / this.#diskBytesPerMs;
+    this.#readFreeMs = Math.min(allDoneMs, readMs);
+    return this.#readFreeMs;
   }
 
   #useDisk(sizeBytes: number, nowMs: number): number {
