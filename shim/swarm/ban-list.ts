@@ -23,6 +23,10 @@ export class BanList {
     if (!oldest.done) this.#untilMs.delete(oldest.value);
   }
 
+  pardon(peer: PeerId): void {
+    this.#untilMs.delete(peer);
+  }
+
   isBanned(peer: PeerId, nowMs: number): boolean {
     const untilMs = this.#untilMs.get(peer);
     if (untilMs === undefined) return false;

@@ -58,6 +58,9 @@ export class BlobSwarm {
   #toldMs = Number.NEGATIVE_INFINITY;
   #newsAtMs = Number.POSITIVE_INFINITY;
   #tickAtMs = Number.POSITIVE_INFINITY;
+  #gainedMs = Number.NEGATIVE_INFINITY;
+  #believesDirectories = true;
+  readonly #bannedHere = new Set<PeerId>();
   #resumeAtMs = Number.POSITIVE_INFINITY;
 
   constructor(context: SwarmContext, key: BlobKey, sizeBytes: number) {
@@ -84,6 +87,7 @@ export class BlobSwarm {
     this.directories.announceSoon(nowMs);
     this.#context.lastChunkMs = Math.max(this.#context.lastChunkMs, nowMs);
     this.#pullingSinceMs = nowMs;
+    this.#gainedMs = nowMs;
     if (this.isPulling) this.#tickAtMs = nowMs;
     else this.#context.emit({ kind: 'complete', key: this.key });
     this.plan();
@@ -148,9 +152,10 @@ export class BlobSwarm {
 
   handleDirectory(peer: PeerId, message: Message<'directory'>, nowMs: number): void {
     if (this.isOriginOnly || !this.directories.handleAnswer(peer, nowMs)) return;
-    forEachHash(message.hashes, this.ledger.chunkCount, (chunk, hash) =>
-      this.#learnTrusted(chunk, hash, nowMs),
-    );
+    if (this.#believesDirectories)
+      forEachHash(message.hashes, this.ledger.chunkCount, (chunk, hash) =>
+        this.#learnTrusted(chunk, hash, nowMs),
+      );
     if (!this.isPulling) return;
     this.neighbours.learnHolders(message.holders);
     this.neighbours.upkeep(this.ledger.held, nowMs);
@@ -230,6 +235,11 @@ export class BlobSwarm {
     return liars;
   }
 
+  /** The peer was banned for bytes of this blob. */
+  noteBanned(peer: PeerId): void {
+    if (this.#bannedHere.size < this.#context.limits.neighboursMax) this.#bannedHere.add(peer);
+  }
+
   /** Has nothing to do with the peer any longer. */
   dropPeer(peer: PeerId, nowMs: number): void {
     this.fetcher.dropPeer(peer);
@@ -262,6 +272,7 @@ export class BlobSwarm {
     this.#watchStall(nowMs);
     this.origin.tick(nowMs);
     if (this.isOriginOnly) return;
+    if (this.#isCutOff(nowMs)) this.#beginAfresh(nowMs);
     this.#reviewImports(nowMs);
     this.fetcher.tick(nowMs);
     this.neighbours.upkeep(this.ledger.held, nowMs);
@@ -281,6 +292,28 @@ export class BlobSwarm {
     const isReading = this.origin.isReading && !budget.isWaiting(this.origin);
     if (this.ledger.open.count > 0 && requests.live === 0) this.#stalledSinceMs ??= nowMs;
     else if (!isReading || this.#movingTicks >= MOVING_TICKS) this.#stalledSinceMs = undefined;
+  }
+
+  /** Nothing has come for long, and this node may not help itself at the origin. */
+  #isCutOff(nowMs: number): boolean {
+    const { requests, limits } = this.#context;
+    const isIdle = requests.live === 0 && nowMs - this.#gainedMs >= limits.starvedMs;
+    return isIdle && !this.origin.mayRead(nowMs);
+  }
+
+  /**
+   * A wrong hash that somebody published makes honest neighbours look like liars: from now on hashes are taken from
+   * neighbours, those that were banned for bytes of this blob among them, and the blob's digest is the judge.
+   */
+  #beginAfresh(nowMs: number): void {
+    this.#context.note('begunAfresh', undefined, this.key, 'nothing came');
+    this.#believesDirectories = false;
+    this.#gainedMs = nowMs;
+    for (const peer of this.#bannedHere) this.#context.peers.pardon(peer);
+    this.#bannedHere.clear();
+    this.ledger.doubtHashes();
+    this.neighbours.beginAfresh();
+    this.directories.announceSoon(nowMs);
   }
 
   #learnImports({ imports, holders }: Message<'directory'>, nowMs: number): void {
@@ -304,6 +337,7 @@ export class BlobSwarm {
 
   #gained(chunk: number, nowMs: number): void {
     this.#context.lastChunkMs = nowMs;
+    this.#gainedMs = nowMs;
     this.#queueNews(chunk, nowMs);
     if (this.ledger.held.isFull && this.isPulling) this.#completed(nowMs);
   }

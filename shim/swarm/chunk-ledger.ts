@@ -133,6 +133,17 @@ export class ChunkLedger {
     return { liars: [...new Set(liars)].filter((peer) => peer !== undefined), forgot };
   }
 
+  /** No hash is beyond doubt any more, and those of chunks that are not here are forgotten. */
+  doubtHashes(): void {
+    this.#trusted.clear();
+    for (let chunk = 0; chunk < this.chunkCount; chunk++) {
+      if (this.held.has(chunk)) continue;
+      this.hashes[chunk] = undefined;
+      this.#claimants[chunk] = undefined;
+      this.#update(chunk);
+    }
+  }
+
   /** Back to nothing known; returns who had supplied which hash. */
   reset(): Map<number, { readonly peer: PeerId; readonly hash: ChunkHash }> {
     const supplied = new Map<number, { peer: PeerId; hash: ChunkHash }>();

@@ -186,6 +186,12 @@ export class Neighbours {
     this.copies.fill(0);
   }
 
+  /** Follows nobody, and anybody may be followed again at once. */
+  beginAfresh(): void {
+    this.unfollowAll();
+    for (const known of this.#known.values()) known.notBeforeMs = Number.NEGATIVE_INFINITY;
+  }
+
   get #isShort(): boolean {
     const { requests } = this.#context;
     return requests.live * 2 <= requests.target;

@@ -130,6 +130,10 @@ export class PeerTable {
     this.#bans.ban(id, nowMs);
   }
 
+  pardon(id: PeerId): void {
+    this.#bans.pardon(id);
+  }
+
   #backOff(peer: Peer, nowMs: number, minMs: number): void {
     peer.failures = 0;
     peer.backOffMs = Math.min(this.#limits.backOffMaxMs, Math.max(minMs, peer.backOffMs * 2));

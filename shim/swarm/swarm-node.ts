@@ -206,9 +206,12 @@ export class SwarmNode {
     this.#end(nowMs, undefined);
   }
 
-  /** This node holds all of the blob and only serves it. */
+  /** This node holds all of the blob, its digest is right, and it only serves it: also one that had it from the origin alone. */
   seed(options: SeedOptions, nowMs: number): void {
     this.#begin(nowMs);
+    const id = blobKeyId(options.key);
+    const known = this.#blobs.get(id);
+    if (known?.isOriginOnly && !known.isPulling) this.#blobs.delete(id);
     this.#add(options, undefined, nowMs);
     this.#end(nowMs, undefined);
   }
@@ -288,6 +291,7 @@ export class SwarmNode {
   #ban(peer: PeerId, blob: BlobSwarm | undefined, nowMs: number): void {
     this.#context.note('banned', peer, blob?.key, 'wrong bytes');
     this.#context.peers.ban(peer, nowMs);
+    blob?.noteBanned(peer);
     this.#directory.handleDisconnected(peer, nowMs);
     for (const other of this.#blobs.values()) other.dropPeer(peer, nowMs);
     this.#context.emit({ kind: 'hangUp', peer, reason: 'banned' });

@@ -62,6 +62,8 @@ export class SimPulls {
       return;
     }
     node.openBlobs.delete(blob);
+    const { sizeBytes, hashes } = blob;
+    if (!node.isLiar) node.core.seed({ key, sizeBytes, hashes }, this.#host.localMs(node));
     this.advance(node, stored);
     this.#endIfDone(node);
   }

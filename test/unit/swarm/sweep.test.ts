@@ -15,6 +15,16 @@ for (let part = 0; part < PARTS; part++) {
   });
 }
 
+/** In these a node that may not read the origin believed false hashes that a liar had published, and was cut off from all others. */
+const DECEIVED = [1519, 1695, 2329, 2341, 2360];
+
+test('SwarmNode: a node that was deceived and may not read the origin begins afresh with its neighbours', () => {
+  for (const seed of DECEIVED) {
+    const result = runSeed(seed);
+    assert.is(result.failure, undefined, describeFailure(result));
+  }
+});
+
 test('SwarmNode: a drawn swarm runs the same way each time', () => {
   for (const seed of [3, 17]) assert.is(runSeed(seed).traceHash, runSeed(seed).traceHash);
 });
