@@ -27,6 +27,9 @@ interface World {
 }
 
 const test = suite('a small disk');
+const isRoot = process.getuid?.() === 0;
+if (!isRoot) console.log('SKIP a small disk: needs root: file systems are mounted');
+const onSmallDisk = isRoot ? test : test.skip;
 
 async function withDisk(body: (world: World) => Promise<void>): Promise<void> {
   const directory = mkdtempSync(join(tmpdir(), 'shoal-room-'));
@@ -91,7 +94,7 @@ async function until(isSo: () => boolean): Promise<void> {
   assert.ok(isSo());
 }
 
-test('idle blobs go down to low water when somebody else has filled the disk', async () => {
+onSmallDisk('idle blobs go down to low water when somebody else has filled the disk', async () => {
   await withDisk(async ({ cache, directory, events, fillTo }) => {
     const old = [await put(cache, 'a'), await put(cache, 'b')];
     fillTo(79);
@@ -108,7 +111,7 @@ test('idle blobs go down to low water when somebody else has filled the disk', a
   });
 });
 
-test('above high water for good, a pull goes on and its blob is not kept', async () => {
+onSmallDisk('above high water for good, a pull goes on and its blob is not kept', async () => {
   await withDisk(async ({ cache, directory, events, fillTo }) => {
     fillTo(90);
     const blob = await cache.pin(keyOf('live'), BLOB_BYTES);
@@ -129,7 +132,7 @@ test('above high water for good, a pull goes on and its blob is not kept', async
   });
 });
 
-test('idle blobs give way while a live pull grows, not only at its end', async () => {
+onSmallDisk('idle blobs give way while a live pull grows, not only at its end', async () => {
   await withDisk(async ({ cache, fillTo }) => {
     const idle = await put(cache, 'idle');
     fillTo(79);
@@ -141,7 +144,7 @@ test('idle blobs give way while a live pull grows, not only at its end', async (
   });
 });
 
-test('a blob in demand goes last, and stays when the others suffice for high water', async () => {
+onSmallDisk('a blob in demand goes last, and stays when the others suffice for high water', async () => {
   await withDisk(async ({ cache, events, fillTo }) => {
     const wanted = await put(cache, 'wanted');
     const idle = await put(cache, 'idle');
@@ -156,7 +159,7 @@ test('a blob in demand goes last, and stays when the others suffice for high wat
   });
 });
 
-test('a file that has another name is kept: dropping it would free nothing', async () => {
+onSmallDisk('a file that has another name is kept: dropping it would free nothing', async () => {
   await withDisk(async ({ cache, directory, fillTo }) => {
     const linked = await put(cache, 'linked');
     linkSync(linked.path, join(directory, 'containerd'));
@@ -167,30 +170,29 @@ test('a file that has another name is kept: dropping it would free nothing', asy
   });
 });
 
-test('a disk that somebody else fills within a pull is CacheUnavailable; what was claimed reads back right', async () => {
-  await withDisk(async ({ cache, directory, fillTo }) => {
-    const blob = await cache.pin(keyOf('cut'), 2 * BLOB_BYTES);
-    const failure = await fill(blob, (chunk) => chunk === 3 && fillTo(100)).catch((error) => error);
-    assert.is(failure.code, 'CACHE_UNAVAILABLE');
-    assert.is(blob.heldBytes, 3 * CHUNK_BYTES);
-    for (let chunk = 0; chunk < 3; chunk++) await blob.readChunk(chunk, Buffer.alloc(CHUNK_BYTES));
-    cache.noteFailure(failure);
-    await cache.unpin(blob);
-    assert.ok(blob.dropped);
-    await until(() => usedPercent(directory) <= 100 - 3 * (CHUNK_BYTES / PERCENT_BYTES) + 1);
-    assert.is((await cache.pin(keyOf('next'), 1).catch((error) => error)).code, 'CACHE_UNAVAILABLE');
-    rmSync(join(directory, 'other'));
-    const again = await DiskCache.open({ directory, chunkSizeBytes: CHUNK_BYTES, waterMarks });
-    assert.is([...again.blobs()].length, 0);
-    const fresh = await put(again, 'cut');
-    for (let chunk = 0; chunk < fresh.chunkCount; chunk++)
-      await fresh.readChunk(chunk, Buffer.alloc(CHUNK_BYTES));
-    await again.close();
-  });
-});
+onSmallDisk(
+  'a disk that somebody else fills within a pull is CacheUnavailable; what was claimed reads back right',
+  async () => {
+    await withDisk(async ({ cache, directory, fillTo }) => {
+      const blob = await cache.pin(keyOf('cut'), 2 * BLOB_BYTES);
+      const failure = await fill(blob, (chunk) => chunk === 3 && fillTo(100)).catch((error) => error);
+      assert.is(failure.code, 'CACHE_UNAVAILABLE');
+      assert.is(blob.heldBytes, 3 * CHUNK_BYTES);
+      for (let chunk = 0; chunk < 3; chunk++) await blob.readChunk(chunk, Buffer.alloc(CHUNK_BYTES));
+      cache.noteFailure(failure);
+      await cache.unpin(blob);
+      assert.ok(blob.dropped);
+      await until(() => usedPercent(directory) <= 100 - 3 * (CHUNK_BYTES / PERCENT_BYTES) + 1);
+      assert.is((await cache.pin(keyOf('next'), 1).catch((error) => error)).code, 'CACHE_UNAVAILABLE');
+      rmSync(join(directory, 'other'));
+      const again = await DiskCache.open({ directory, chunkSizeBytes: CHUNK_BYTES, waterMarks });
+      assert.is([...again.blobs()].length, 0);
+      const fresh = await put(again, 'cut');
+      for (let chunk = 0; chunk < fresh.chunkCount; chunk++)
+        await fresh.readChunk(chunk, Buffer.alloc(CHUNK_BYTES));
+      await again.close();
+    });
+  },
+);
 
-if (process.getuid?.() === 0) test.run();
-else {
-  console.log('SKIP a small disk: needs root: file systems are mounted');
-  test.skip('all', () => undefined);
-}
+test.run();
