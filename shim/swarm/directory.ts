@@ -20,7 +20,9 @@ const SHARED_PAUSE_MAX_MS = 2_000;
 /** Runs of wanted chunks kept per participant. */
 const MISSING_RUNS_MAX = 16;
 /** Leases at once while hardly a chunk has been read, or nearly all have. */
-const LEASES_LEAST = 6;
+const LEASES_LEAST = 16;
+/** The same in swarms up to `smallSwarm`, where more would only make the first chunk of each later. */
+const LEASES_LEAST_SMALL = 6;
 /** An import that is not done by then is given to another node, ms. */
 const IMPORT_TTL_MS = 2_000;
 /** What was asked for just before that may still come, ms. */
@@ -299,7 +301,8 @@ export class Directory {
   #leasesMax(entry: DirectoryEntry): number {
     const { leasesPerBlob, leaseChunks } = this.#context.limits;
     const most = Math.min(entry.hashLog.length, Math.ceil(entry.free.count / leaseChunks), leasesPerBlob);
-    return Math.max(LEASES_LEAST, most);
+    const isSmall = this.#context.peers.othersCount < this.#context.limits.smallSwarm;
+    return Math.max(isSmall ? LEASES_LEAST_SMALL : LEASES_LEAST, most);
   }
 
   #leaseTtlMs(entry: DirectoryEntry): number {
