@@ -217,10 +217,11 @@ export class Directories {
         this.lostSinceMs = undefined;
         return self;
       }
-      if (nowMs < (this.#mutedUntilMs.get(peer) ?? 0) || !peers.isUsable(peer, nowMs)) continue;
-      if (peers.reach(peer, nowMs)) {
-        return peer;
-      }
+      if (nowMs < (this.#mutedUntilMs.get(peer) ?? 0)) continue;
+      // Another one would know nothing of leases and holders, and have all read again.
+      if (peers.isHearing(peer, nowMs)) return peer;
+      if (!peers.isUsable(peer, nowMs)) continue;
+      if (peers.reach(peer, nowMs)) return peer;
       isLost = false;
       break;
     }

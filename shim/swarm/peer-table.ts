@@ -69,6 +69,11 @@ export class PeerTable {
     return peer?.state === 'connected' || this.#members.has(id);
   }
 
+  /** Whether this peer hears what it is told, also when it is backed off: who is slow with chunks may be quick with messages. */
+  isHearing(id: PeerId, nowMs: number): boolean {
+    return this.#connected.has(id) && !this.#bans.isBanned(id, nowMs);
+  }
+
   /** Whether messages to this peer go out now; asks the driver to dial when it is usable but not connected. */
   reach(id: PeerId, nowMs: number): boolean {
     if (!this.isUsable(id, nowMs)) return false;

@@ -1,9 +1,10 @@
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import type { BlobKey } from '../../../shim/base/blob-key.ts';
+import { type BlobKey, blobKeyId } from '../../../shim/base/blob-key.ts';
 import type { Digest } from '../../../shim/base/digest.ts';
 import type { OriginLimits } from '../../../shim/swarm/budget-bucket.ts';
 import { CHUNK_SIZE_BYTES, DEFAULT_LIMITS } from '../../../shim/swarm/limits.ts';
+import { MemberSet } from '../../../shim/swarm/member-set.ts';
 import type { Action, ChunkHash, PeerMessage } from '../../../shim/swarm/messages.ts';
 import { Prng } from '../../../shim/swarm/prng.ts';
 import { SwarmNode } from '../../../shim/swarm/swarm-node.ts';
@@ -135,6 +136,34 @@ function nonsenseMakers(prng: Prng): (() => PeerMessage)[] {
     () => ({ kind: 'depart', key }),
   ];
 }
+
+test('SwarmNode: a directory that is too slow to give chunks stays the directory', () => {
+  const slow = MemberSet.of([
+    { peer: 'a:1', zone: 'z' },
+    { peer: 'b:1', zone: 'z' },
+  ]).rank(blobKeyId(key), 'self:1', 3)[0];
+  assert.is.not(slow, 'self:1', 'another digest is needed for this test');
+  const node = nodeWithPeers('a:1', 'b:1');
+  const peer = slow as string;
+  node.join({ key, sizeBytes, held: undefined, hashes: [] }, 0);
+  const holders = [{ peer, zone: 'z', complete: true }];
+  node.handleMessage(
+    peer,
+    { kind: 'directory', key, holders, leases: [], imports: [], hashes: allHashes },
+    1,
+  );
+  node.handleMessage(peer, { kind: 'bitmap', key, held: new Uint8Array([15]), hashes: allHashes }, 2);
+  const requests = sent(drain(node), 'request');
+  assert.ok(requests.length >= DEFAULT_LIMITS.failuresMax);
+  for (const { requestId, chunk } of requests)
+    node.handleChunk({ key, chunk, requestId, peer, outcome: 'failed', elapsedMs: 1 }, 3);
+  const actions = runUntil(node, 1.25 * DEFAULT_LIMITS.announceIntervalMs);
+  assert.ok(actions.some((action) => action.kind === 'note' && action.event === 'peerBackedOff'));
+  const told = actions.flatMap((action) =>
+    action.kind === 'send' && action.message.kind === 'announce' ? [action.peer] : [],
+  );
+  assert.equal([...new Set(told)], [peer]);
+});
 
 test('SwarmNode: a peer whose chunk is wrong is hung up on and not asked again', () => {
   const node = nodeWithPeers('liar:1');
