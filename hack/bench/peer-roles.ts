@@ -4,12 +4,14 @@ import { writeSync } from 'node:fs';
 import { open } from 'node:fs/promises';
 import type { AddressInfo, Socket } from 'node:net';
 import { join } from 'node:path';
+import type { BlobKey } from '../../shim/base/blob-key.ts';
 import { digestOf } from '../../shim/base/digest.ts';
 import { DiskCache } from '../../shim/cache/disk-cache.ts';
 import { type PeerTransport, plainTransport } from '../../shim/peer/peer-transport.ts';
 import { readRightOf } from '../../shim/peer/read-right.ts';
 import type { TlsFiles } from '../../shim/peer/tls-files.ts';
 import { openTlsTransport } from '../../shim/peer/tls-transport.ts';
+import type { TransferEngine } from '../../shim/peer/transfer.ts';
 import { createTransferEngine } from '../../shim/peer/transfer-engine.ts';
 import { CHUNK_SIZE_BYTES } from '../../shim/swarm/limits.ts';
 import type { Member } from '../../shim/swarm/swarm-node.ts';
@@ -22,6 +24,8 @@ export interface Role {
   readonly directory: string;
   /** Of the whole blob. */
   readonly chunks: number;
+  /** Of a blob that is taken first, unmeasured: an agent runs for weeks, and only its first chunks compile its code. */
+  readonly warmUpChunks: number;
   /** Undefined: plain text. */
   readonly tls: TlsFiles | undefined;
   /** Where the bytes are; for those who take. */
@@ -36,6 +40,7 @@ export interface Usage {
 }
 
 const KEY = { host: 'bench.test', digest: digestOf('bench') };
+const WARM_UP_KEY = { host: 'bench.test', digest: digestOf('warm-up') };
 const RIGHT = readRightOf([Buffer.from('a manifest'), Buffer.from('a config')], false);
 const LISTEN = { host: '127.0.0.1', port: 0, insecure: false };
 const CAPACITY_BYTES = 2 ** 40;
@@ -59,7 +64,7 @@ export async function runRole(role: Role): Promise<void> {
     case 'hold-engine':
       return holdInEngine(transport, role);
     case 'take-bare':
-      return tell(await used(() => takeBare(transport, role)));
+      return takeBareTwice(transport, role);
     case 'take-engine':
       return takeWithEngine(transport, role);
     default:
@@ -110,19 +115,13 @@ function holdBare(transport: PeerTransport, { chunks }: Role): void {
   answerMarks();
 }
 
-async function holdInEngine(transport: PeerTransport, { directory, chunks }: Role): Promise<void> {
-  const cache = await DiskCache.open({ directory, capacityBytes: CAPACITY_BYTES });
-  const blob = await cache.pin(KEY, chunks * CHUNK_SIZE_BYTES);
-  for (let chunk = 0; chunk < chunks; chunk++) {
-    const bytes = chunkOf(chunk % SENT_CHUNKS);
-    await blob.write(chunk * CHUNK_SIZE_BYTES, [bytes]);
-    await blob.claim(chunk, createHash('sha256').update(bytes).digest());
-  }
-  await blob.confirm();
-  await cache.unpin(blob);
+async function holdInEngine(transport: PeerTransport, role: Role): Promise<void> {
+  const cache = await DiskCache.open({ directory: role.directory, capacityBytes: CAPACITY_BYTES });
+  await fill(cache, KEY, role.chunks);
+  if (role.warmUpChunks > 0) await fill(cache, WARM_UP_KEY, role.warmUpChunks);
   const members = settableMembers();
   const engine = await createTransferEngine({ cache, peers: { listen: LISTEN, members, transport } });
-  engine.learnRight(KEY, RIGHT);
+  for (const key of [KEY, WARM_UP_KEY]) engine.learnRight(key, RIGHT);
   process.on('message', (message) => {
     if (Array.isArray(message)) members.set(message);
   });
@@ -130,25 +129,46 @@ async function holdInEngine(transport: PeerTransport, { directory, chunks }: Rol
   answerMarks();
 }
 
+async function fill(cache: DiskCache, key: BlobKey, chunks: number): Promise<void> {
+  const blob = await cache.pin(key, chunks * CHUNK_SIZE_BYTES);
+  for (let chunk = 0; chunk < chunks; chunk++) {
+    const bytes = chunkOf(chunk % SENT_CHUNKS);
+    await blob.write(chunk * CHUNK_SIZE_BYTES, [bytes]);
+    await blob.claim(chunk, createHash('sha256').update(bytes).digest());
+  }
+  await blob.confirm();
+  await cache.unpin(blob);
+}
+
 /** Tells its name first, and starts when it is told that everybody knows it. */
-async function takeWithEngine(transport: PeerTransport, { directory, chunks, holders }: Role): Promise<void> {
+async function takeWithEngine(transport: PeerTransport, role: Role): Promise<void> {
+  const { directory, chunks, warmUpChunks, holders } = role;
   const cache = await DiskCache.open({ directory, capacityBytes: CAPACITY_BYTES });
   const members = settableMembers();
   const peers = { listen: LISTEN, members, transport, mayReadOrigin: false };
   const engine = await createTransferEngine({ cache, peers });
   members.set([...holders, engine.self ?? ''].map((peer) => ({ peer, zone: '' })));
-  engine.learnRight(KEY, RIGHT);
+  for (const key of [KEY, WARM_UP_KEY]) engine.learnRight(key, RIGHT);
   tell(engine.self ?? '');
-  await new Promise((resolve) => process.once('message', resolve));
-  const readOrigin = () => Promise.reject(new Error('the origin is not asked in this bench'));
-  const usage = await used(async () => {
-    const transfer = engine.open({ key: KEY, sizeBytes: chunks * CHUNK_SIZE_BYTES, readOrigin });
-    await transfer.finished;
-    transfer.release();
-  });
+  await go();
+  if (warmUpChunks > 0) await take(engine, WARM_UP_KEY, warmUpChunks);
+  tell('warm');
+  await go();
+  const usage = await used(() => take(engine, KEY, chunks));
   await engine.close();
   await cache.close();
   tell(usage);
+}
+
+async function go(): Promise<void> {
+  await new Promise((resolve) => process.once('message', resolve));
+}
+
+async function take(engine: TransferEngine, key: BlobKey, chunks: number): Promise<void> {
+  const readOrigin = () => Promise.reject(new Error('the origin is not asked in this bench'));
+  const transfer = engine.open({ key, sizeBytes: chunks * CHUNK_SIZE_BYTES, readOrigin });
+  await transfer.finished;
+  transfer.release();
 }
 
 function settableMembers() {
@@ -160,6 +180,14 @@ function settableMembers() {
     set: (members: readonly Member[]) => listener(members),
     close: () => undefined,
   };
+}
+
+async function takeBareTwice(transport: PeerTransport, role: Role): Promise<void> {
+  if (role.warmUpChunks > 0) await takeBare(transport, { ...role, chunks: role.warmUpChunks });
+  tell('warm');
+  await go();
+  tell(await used(() => takeBare(transport, role)));
+  process.disconnect?.();
 }
 
 /** As little as receiving, hashing and keeping chunks can be. */

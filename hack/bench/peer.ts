@@ -1,7 +1,8 @@
 /**
  * `make bench-peer`: four peers send one blob to one agent over loopback, each a process. The transfer engine against a
  * bare receiver (one static buffer a connection, SHA-256, one write a chunk) fed by bare senders, alternating. One JSON
- * line for each way to talk, then what nginx sends to curl on the same machine, where there is one.
+ * line for each way to talk, then what nginx sends to curl on the same machine, where there is one. All have moved a few
+ * chunks before they are measured; COLD=1: none.
  * MODE=plaintext|mtls (default both), RUNS=5, SIZE_MB=256.
  */
 import { type ChildProcess, fork } from 'node:child_process';
@@ -17,6 +18,8 @@ import { benchNginx } from './nginx-rival.ts';
 import type { Role, RoleName, Usage } from './peer-roles.ts';
 
 const PEERS = 4;
+/** Of a blob that is taken first, by the engine and bare: 64 MiB. */
+const WARM_UP_CHUNKS = 32;
 const ROLES = resolve(import.meta.dirname, 'peer-roles.ts');
 const MODES = ['plaintext', 'mtls'] as const;
 type Mode = (typeof MODES)[number];
@@ -26,22 +29,30 @@ interface Round {
   readonly senderCpuSeconds: number;
 }
 
+interface Extent {
+  readonly chunks: number;
+  readonly warmUpChunks: number;
+  readonly runs: number;
+}
+
 async function main(): Promise<void> {
   const chunks = Math.ceil((Number(process.env.SIZE_MB ?? 256) * 1e6) / CHUNK_SIZE_BYTES / PEERS) * PEERS;
   const runs = Number(process.env.RUNS ?? 5);
+  const warmUpChunks = process.env.COLD ? 0 : WARM_UP_CHUNKS;
   const modes = MODES.filter((mode) => (process.env.MODE ?? mode) === mode);
-  for (const mode of modes) console.log(JSON.stringify(await benchMode(mode, chunks, runs)));
+  for (const mode of modes)
+    console.log(JSON.stringify(await benchMode(mode, { chunks, warmUpChunks, runs })));
   console.log(JSON.stringify(await benchNginx(chunks * CHUNK_SIZE_BYTES, PEERS)));
 }
 
-async function benchMode(mode: Mode, chunks: number, runs: number) {
+async function benchMode(mode: Mode, { chunks, warmUpChunks, runs }: Extent) {
   using certificates = await PeerCertificates.create();
   const tls = mode === 'mtls' ? await certificates.issue() : undefined;
   const engine: Round[] = [];
   const bare: Round[] = [];
   const bareTls: Round[] = [];
   await inScratch(async (directory) => {
-    const bench = new Bench({ directory, chunks, tls });
+    const bench = new Bench({ directory, chunks, warmUpChunks, tls });
     try {
       await bench.start();
       for (let run = 0; run < runs; run++) {
@@ -93,31 +104,34 @@ function figuresOf({ mode, bytes, engine, bare, bareTls }: Rounds) {
   };
 }
 
+interface Common {
+  readonly directory: string;
+  readonly chunks: number;
+  readonly warmUpChunks: number;
+  readonly tls: TlsFiles | undefined;
+}
+
 /** The processes of one way to talk: senders stay, a receiver is new each time. */
 class Bench {
-  readonly #common: {
-    readonly directory: string;
-    readonly chunks: number;
-    readonly tls: TlsFiles | undefined;
-  };
+  readonly #common: Common;
   readonly #children: ChildProcess[] = [];
   #bare: Sender[] = [];
   #bareTls: Sender[] = [];
   #engines: Sender[] = [];
   #count = 0;
 
-  constructor(common: { directory: string; chunks: number; tls: TlsFiles | undefined }) {
+  constructor(common: Common) {
     this.#common = common;
   }
 
   async start(): Promise<void> {
-    const { chunks, tls } = this.#common;
+    const { chunks, warmUpChunks, tls } = this.#common;
     const start = (role: Omit<Own, 'holders'>) =>
       Promise.all(Array.from({ length: PEERS }, () => this.#startSender({ ...role, holders: [] })));
-    const bare = { name: 'hold-bare', chunks: chunks / PEERS } as const;
+    const bare = { name: 'hold-bare', chunks: chunks / PEERS, warmUpChunks } as const;
     this.#bare = await start({ ...bare, tls: undefined });
     if (tls !== undefined) this.#bareTls = await start({ ...bare, tls });
-    this.#engines = await start({ name: 'hold-engine', chunks, tls });
+    this.#engines = await start({ name: 'hold-engine', chunks, warmUpChunks, tls });
   }
 
   takeBare(tls: TlsFiles | undefined): Promise<Round> {
@@ -140,13 +154,16 @@ class Bench {
   async #take(name: RoleName, senders: readonly Sender[], tls: TlsFiles | undefined): Promise<Round> {
     const holders = senders.map(({ self }) => self);
     const marks = () => Promise.all(senders.map(({ child }) => markOf(child)));
-    const child = this.#fork({ name, chunks: this.#common.chunks, holders, tls });
+    const { chunks, warmUpChunks } = this.#common;
+    const child = this.#fork({ name, chunks, warmUpChunks, holders, tls });
     if (name === 'take-engine') {
       const all = [...holders, String(await answerOf(child))].map((peer) => ({ peer, zone: '' }));
       for (const sender of senders) sender.child.send(all);
     }
-    await marks();
     if (name === 'take-engine') child.send('go');
+    await answerOf(child);
+    await marks();
+    child.send('go');
     const taker = (await answerOf(child)) as Usage;
     const used = await marks();
     if (child.connected) child.disconnect();

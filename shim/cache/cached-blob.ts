@@ -6,6 +6,8 @@ import { ErrorCode, nodeErrorCode, ShoalError } from '../base/errors.ts';
 import { encodeMetaRecord, type MetaRecord, MetaRecordType } from './blob-meta.ts';
 import type { BlobPaths } from './blob-path.ts';
 import { cacheError } from './cache-error.ts';
+import { KeptReader } from './kept-reader.ts';
+import { WriteQueue } from './write-queue.ts';
 
 /**
  * What is known of one chunk. `claimed`: an earlier run of this process, or the file before it was adopted, had it
@@ -52,7 +54,9 @@ export class CachedBlob {
   #data: FileHandle | undefined;
   #meta: FileHandle | undefined;
   #metaBytes: number;
-  #writeTail: Promise<void> = Promise.resolve();
+  readonly #writes = new WriteQueue();
+  readonly #metaWrites = new WriteQueue();
+  readonly #reader = new KeptReader();
 
   constructor(init: CachedBlobInit) {
     this.key = init.key;
@@ -126,28 +130,16 @@ export class CachedBlob {
     const handles = [this.#data, this.#meta];
     this.#data = undefined;
     this.#meta = undefined;
+    await Promise.all([this.#writes.settled(), this.#metaWrites.settled(), this.#reader.close()]);
     for (const handle of handles) await handle?.close().catch(() => undefined);
   }
 
   /** Writes unverified bytes at their place. They count for nothing until `claim`. */
-  write(offsetBytes: number, pieces: readonly Uint8Array[]): Promise<void> {
-    // One write a file at a time: the kernel lets only one through anyway, and threads that wait for it burn CPU.
-    const turn = this.#writeTail.then(() => this.#writeNow(offsetBytes, pieces));
-    this.#writeTail = turn.catch(() => undefined);
-    return turn;
-  }
-
-  async #writeNow(offsetBytes: number, pieces: readonly Uint8Array[]): Promise<void> {
+  async write(offsetBytes: number, pieces: readonly Uint8Array[]): Promise<void> {
     const handle = this.#data;
     assert(handle !== undefined && !this.frozen, 'a cache file is written to only while a pull is live');
     try {
-      let at = offsetBytes;
-      let rest: readonly Uint8Array[] = pieces;
-      while (rest.length > 0) {
-        const { bytesWritten } = await handle.writev(rest as Uint8Array[], at);
-        at += bytesWritten;
-        rest = skipBytes(rest, bytesWritten);
-      }
+      await this.#writes.write(handle, offsetBytes, pieces);
     } catch (error) {
       throw cacheError('write cache file', this.paths.data, error);
     }
@@ -175,10 +167,7 @@ export class CachedBlob {
   /** All chunks are there, and the file gets another name before its digest is known: what is being written comes to its end first. */
   async seal(): Promise<void> {
     assert(this.complete, 'only a complete file is sealed');
-    for (let tail: Promise<void> | undefined; tail !== this.#writeTail; ) {
-      tail = this.#writeTail;
-      await tail;
-    }
+    await this.#writes.settled();
     this.#sealed = true;
     await this.closeHandles();
   }
@@ -222,17 +211,14 @@ export class CachedBlob {
   }
 
   async #readAt(offsetBytes: number, bytes: Uint8Array): Promise<boolean> {
-    const shared = this.#data;
+    const { path } = this;
+    const handle = this.#data;
     try {
-      const handle = shared ?? (await open(this.path, 'r'));
-      try {
-        return await readFully(handle, bytes, offsetBytes);
-      } finally {
-        if (handle !== shared) await handle.close();
-      }
+      if (handle === undefined) return await this.#reader.read(path, bytes, offsetBytes);
+      return await this.#reader.readFrom({ path, handle }, bytes, offsetBytes);
     } catch (error) {
       if (nodeErrorCode(error) === 'ENOENT') return false;
-      throw cacheError('read cache file', this.path, error);
+      throw cacheError('read cache file', path, error);
     }
   }
 
@@ -252,12 +238,9 @@ export class CachedBlob {
     this.#metaBytes += bytes.length;
     try {
       const shared = this.#meta;
-      const handle = shared ?? (await open(this.paths.meta, 'r+'));
-      try {
-        await handle.write(bytes, 0, bytes.length, at);
-      } finally {
-        if (handle !== shared) await handle.close();
-      }
+      if (shared !== undefined) return await this.#metaWrites.write(shared, at, [bytes]);
+      await using handle = await open(this.paths.meta, 'r+');
+      await handle.write(bytes, 0, bytes.length, at);
     } catch (error) {
       throw cacheError('write cache index', this.paths.meta, error);
     }
@@ -270,24 +253,4 @@ export class CachedBlob {
       { retriable: true },
     );
   }
-}
-
-async function readFully(handle: FileHandle, bytes: Uint8Array, offsetBytes: number): Promise<boolean> {
-  let done = 0;
-  while (done < bytes.length) {
-    const { bytesRead } = await handle.read(bytes, done, bytes.length - done, offsetBytes + done);
-    if (bytesRead === 0) return false;
-    done += bytesRead;
-  }
-  return true;
-}
-
-function skipBytes(pieces: readonly Uint8Array[], count: number): readonly Uint8Array[] {
-  let skip = count;
-  let index = 0;
-  for (let piece = pieces[index]; piece !== undefined && skip >= piece.length; piece = pieces[++index])
-    skip -= piece.length;
-  const rest = pieces.slice(index);
-  if (skip > 0 && rest[0] !== undefined) rest[0] = rest[0].subarray(skip);
-  return rest;
 }
