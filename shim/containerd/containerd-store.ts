@@ -104,8 +104,10 @@ export class ContainerdStore implements ImageStore {
   }
 
   /** @throws Unsupported when the pull is containerd's own (remote snapshotter, image verifiers), StoreUnavailable, StoreFailed */
-  open(plan: ImagePlan, signal: AbortSignal): Promise<ImportSession> {
-    return this.#openSession(plan, signal);
+  async open(plan: ImagePlan, signal: AbortSignal): Promise<ImportSession> {
+    const session = await this.#openSession(plan, signal);
+    session.beginDocuments(signal);
+    return session;
   }
 
   openWarm(plan: ImagePlan, signal: AbortSignal): Promise<WarmSession> {

@@ -65,6 +65,7 @@ export class ContainerdSession implements ImportSession, WarmSession {
   readonly #added = new Set<number>();
   /** Blobs that were given before their layers were known to be right: whether containerd has them. */
   readonly #early = new Map<number, Promise<boolean>>();
+  #documents: Promise<void> | undefined;
   #state: 'open' | 'finished' | 'held' | 'aborted' = 'open';
   #aborting: Promise<void> | undefined;
   #holding: Promise<void> = Promise.resolve();
@@ -85,6 +86,15 @@ export class ContainerdSession implements ImportSession, WarmSession {
   /** The stored blob of a layer of which only the tree is missing: no byte of it has to be fetched. */
   blobPath(index: number): string | undefined {
     return this.#parts.present[index]?.blobPath;
+  }
+
+  /**
+   * Writes config, manifest and index while layers are still on their way: each is a transaction that waits for the disk, and at the
+   * end of a pull nothing else would be left to do meanwhile. A failure shows in `finish`.
+   */
+  beginDocuments(signal: AbortSignal): void {
+    this.#documents ??= this.#track(signal, (linked) => this.#writeDocuments(linked));
+    this.#documents.catch(() => undefined);
   }
 
   stagingDirectory(index: number, signal: AbortSignal): Promise<string> {
@@ -127,7 +137,8 @@ export class ContainerdSession implements ImportSession, WarmSession {
       for (const index of this.missing)
         assert(this.#added.has(index), `layer ${index} was added before finish`);
       const { client, plan, lease } = this.#parts;
-      await this.#writeDocuments(linked);
+      this.beginDocuments(signal);
+      await this.#documents;
       if (this.finishedBy === 'shoal') {
         for (const name of recordNames(plan)) await writeRecord(client, name, plan.target, linked);
         await waitForCri(client, plan, linked);

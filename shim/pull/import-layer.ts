@@ -6,6 +6,7 @@ import type { Gate } from '../base/gate.ts';
 import type { Transfer } from '../peer/transfer.ts';
 import type { LayerPlan, LayerSession, ReadyLayer } from '../store/image-store.ts';
 import type { UnpackJob, UnpackPool, UnpackResult } from '../unpack/unpack-pool.ts';
+import type { LayerOrder } from './layer-order.ts';
 import { nameMissing } from './missing-content.ts';
 import type { PullProgress } from './progress.ts';
 
@@ -21,6 +22,8 @@ export interface LayerContext {
   readonly openTransfer: (layer: LayerPlan, index: number) => Transfer;
   /** Layers download in manifest order, a few at a time: those that are unpacked first arrive first. */
   readonly downloads: Gate;
+  /** And are unpacked in that order where there are fewer threads than layers. */
+  readonly order: LayerOrder;
   /** Keeps a transfer, and so its file in the cache, until the pull ends. */
   readonly keep: (transfer: Transfer) => void;
   readonly onStored: (blob: StoredBlob) => void;
@@ -68,6 +71,8 @@ export async function importLayer(
     // At once, not at the end of the pull: other layers may be waiting for the place.
     if (!(error instanceof MergeSpoilt)) transfer.release();
     throw nameMissing(error, layer.descriptor);
+  } finally {
+    context.order.started(index);
   }
   context.keep(transfer);
 }
@@ -120,9 +125,14 @@ async function unpackLayer(
       targetDirectory: stagingDirectory ?? '',
     } as const;
     await abortable(readable(transfer), signal);
+    await context.order.turnOf(index, signal);
     const { impliedDirectories } = await besides(
       (until) => giveBlob(context, index, transfer, until),
-      () => unpackTransfer(context, layer, transfer, target, signal),
+      () => {
+        const unpacked = unpackTransfer(context, layer, transfer, target, signal);
+        context.order.started(index);
+        return unpacked;
+      },
       signal,
     );
     await transfer.confirm();

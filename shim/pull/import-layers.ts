@@ -7,6 +7,7 @@ import type { UnpackPool } from '../unpack/unpack-pool.ts';
 import { firstFailure } from './first-failure.ts';
 import { heldTransfer } from './held-transfer.ts';
 import { importLayer, type LayerContext, type StoredBlob } from './import-layer.ts';
+import { LayerOrder } from './layer-order.ts';
 import type { PullProgress } from './progress.ts';
 import { watchForStall } from './stall-watch.ts';
 
@@ -44,7 +45,8 @@ export async function importLayers(
   const downloads = new Gate(
     session.treeMode === 'merge' ? Math.min(layersAtOnce, MERGED_AT_ONCE) : layersAtOnce,
   );
-  const context: LayerContext = { ...parts, session, openTransfer, downloads, onStored };
+  const order = new LayerOrder([...session.missing]);
+  const context: LayerContext = { ...parts, session, openTransfer, downloads, order, onStored };
   const abort = (reason: ShoalError): void => stop.abort(reason);
   const endWatch = watchForStall(watchOf(progress), stallTimeoutMs, plan.names[0] ?? '', abort);
   try {

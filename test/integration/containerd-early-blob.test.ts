@@ -29,8 +29,7 @@ if (canRun(containerdSkipReason(testedVersion, 'crictl-go'))) {
     const path = site.blobPath(layerOf(site, 0).descriptor.digest);
     await session.takeBlob?.(0, path, signal);
     await session.takeBlob?.(1, site.blobPath(layerOf(site, 1).descriptor.digest), signal);
-    const { blobs } = await containerdState(site.containerd);
-    assert.equal(blobs, [layerOf(site, 0).descriptor.digest]);
+    assert.equal(await storedLayers(site), [layerOf(site, 0).descriptor.digest]);
     assert.not.match(await labelsOf(site, 0), UNCOMPRESSED);
     const stored = await addMissingLayers(session, site.plan, site.blobPath, signal);
     await session.finish(signal);
@@ -48,8 +47,12 @@ if (canRun(containerdSkipReason(testedVersion, 'crictl-go'))) {
     bytes[LARGE_BYTES / 2] = ~(bytes[LARGE_BYTES / 2] ?? 0);
     writeFileSync(wrong, bytes);
     await session.takeBlob?.(0, wrong, signal);
-    const { blobs, ingests } = await containerdState(site.containerd);
-    assert.equal([blobs, ingests], [[], []]);
+    assert.equal(await storedLayers(site), []);
+    const ingests = (await containerdState(site.containerd)).ingests;
+    assert.equal(
+      ingests.filter((ref) => ref.includes('-layer-')),
+      [],
+    );
     await addMissingLayers(session, site.plan, site.blobPath, signal);
     await session.finish(signal);
     assert.is((await containerdState(site.containerd)).snapshots.length, 2);
@@ -90,6 +93,12 @@ async function largeSite(): Promise<ImportSite> {
     entries: [{ name: `data-${sizeBytes}`, content: randomBytes(sizeBytes, `early-${sizeBytes}`) }],
   }));
   return await startImportSite({ image: await buildImage({ layers }) });
+}
+
+/** Digests of the layers whose blobs containerd has; config and manifest come at any time. */
+async function storedLayers({ containerd, plan }: ImportSite): Promise<string[]> {
+  const { blobs } = await containerdState(containerd);
+  return plan.layers.map(({ descriptor }) => descriptor.digest).filter((digest) => blobs.includes(digest));
 }
 
 function layerOf({ plan }: ImportSite, index: number): LayerPlan {

@@ -52,6 +52,7 @@ if (canRun(containerdSkipReason(testedVersion, 'crictl-go'))) {
         .replace(/^DIGEST.*/m, '')
         .replace(/,shoal\.io\/[^,\n]*/g, '')
         .replace(/\t[^\t\n]*(second|minute)s?( ago)?/g, '')
+        .replace(/\t+/g, '\t')
         .split('\n')
         .sort();
     };
