@@ -3,7 +3,7 @@ import type { Bitmap } from './bitmap.ts';
 import { ChunkFetcher } from './chunk-fetcher.ts';
 import { ChunkLedger } from './chunk-ledger.ts';
 import { Directories } from './directories.ts';
-import { forEachHash, hashRunsOf, runsWithin, sameHash } from './hash-runs.ts';
+import { forEachHash, hashRunsOf, sameHash } from './hash-runs.ts';
 import { CHUNK_SIZE_BYTES, chunkCountOf } from './limits.ts';
 import type { ChunkHash, ChunkRun, HashRun, PeerId, PeerMessage } from './messages.ts';
 import { Neighbours } from './neighbours.ts';
@@ -22,10 +22,6 @@ const NOBODY_MS = 500;
 const HOLDERS_WANTED_MS = 500;
 /** Time between two announces of a window that moves, ms. */
 const WINDOW_TOLD_MS = 250;
-/** Imports that a node takes on at once. */
-const IMPORTS_MAX = 64;
-/** How long an import may count, ms. */
-const IMPORT_MAX_MS = 10_000;
 /** A zone that gets nothing for this long helps itself, one node in `CROSS_ODDS` at a time, ms. */
 const CROSS_AFTER_MS = 1_500;
 const CROSS_ODDS = 8;
@@ -159,7 +155,10 @@ export class BlobSwarm {
     if (!this.isPulling) return;
     this.neighbours.learnHolders(message.holders);
     this.neighbours.upkeep(this.ledger.held, nowMs);
-    this.#learnImports(message, nowMs);
+    const lacksHash = this.fetcher.imports.learn(message, nowMs);
+    const source = message.holders[0]?.peer;
+    // The directory does not know the hash: the source's bitmap tells it.
+    if (lacksHash && source !== undefined) this.neighbours.followFar(source, nowMs);
     const isAnswer = message.imports.length === 0 && this.directories.isOfChoice(peer);
     if (message.leases.length > 0 || isAnswer) this.origin.handleLeases(message.leases, nowMs);
     this.plan();
@@ -210,7 +209,7 @@ export class BlobSwarm {
     const isNew = this.fetcher.handleStored(arrival.peer, arrival.requestId, arrival.chunk, nowMs);
     if (!isNew) return;
     const hash = this.ledger.hashes[arrival.chunk];
-    if (this.fetcher.imports.delete(arrival.chunk) && hash !== undefined)
+    if (this.fetcher.imports.end(arrival.chunk) && hash !== undefined)
       this.directories.publish({ firstChunk: arrival.chunk, hashes: [hash] });
     this.#gained(arrival.chunk, nowMs);
   }
@@ -316,23 +315,12 @@ export class BlobSwarm {
     this.directories.announceSoon(nowMs);
   }
 
-  #learnImports({ imports, holders }: Message<'directory'>, nowMs: number): void {
-    if (imports.length === 0) return;
-    const ttlMs = Math.min(IMPORT_MAX_MS, ...imports.map((run) => run.ttlMs));
-    for (const { firstChunk } of runsWithin(imports, this.ledger.chunkCount, IMPORTS_MAX)) {
-      // One chunk a run: a longer one would be of a directory that asks for too much.
-      if (this.fetcher.imports.size >= IMPORTS_MAX || this.ledger.held.has(firstChunk)) continue;
-      if (ttlMs > 0) this.fetcher.imports.set(firstChunk, nowMs + ttlMs);
-    }
-    for (const { peer } of holders.slice(0, IMPORTS_MAX)) this.neighbours.followFar(peer, nowMs);
-  }
-
   #reviewImports(nowMs: number): void {
-    for (const [chunk, untilMs] of this.fetcher.imports)
-      if (nowMs >= untilMs) this.fetcher.imports.delete(chunk);
+    this.fetcher.imports.expire(nowMs);
     const isStuck = this.stalledMs(nowMs) >= CROSS_AFTER_MS && this.#context.prng.chance(1, CROSS_ODDS);
     const isAlone = this.neighbours.isAloneInZone && nowMs - this.#pullingSinceMs >= CROSS_AFTER_MS;
     this.fetcher.mayCross = isAlone || isStuck;
+    if (isStuck) this.neighbours.crossOver(nowMs);
   }
 
   #gained(chunk: number, nowMs: number): void {

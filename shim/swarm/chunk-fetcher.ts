@@ -1,6 +1,7 @@
 import type { BlobKey } from '../base/blob-key.ts';
 import type { ChunkLedger } from './chunk-ledger.ts';
 import { pickCommon, pickRarest } from './chunk-picker.ts';
+import { ImportTasks } from './import-tasks.ts';
 import type { PeerId } from './messages.ts';
 import type { Neighbour, Neighbours } from './neighbours.ts';
 import type { ChunkRequest } from './request-table.ts';
@@ -23,8 +24,7 @@ export class ChunkFetcher {
   readonly #neighbours: Neighbours;
   /** First chunk that the consumer has not taken yet; it waits for the first of all from the start. */
   consumerChunk = 0;
-  /** Chunks that this node is to fetch from another zone, and until when, ms. */
-  readonly imports = new Map<number, number>();
+  readonly imports: ImportTasks;
   /** Other zones may be asked for anything: nobody else is in this one, or it does not get what it lacks. */
   mayCross = false;
 
@@ -36,31 +36,31 @@ export class ChunkFetcher {
     this.#blob = blob;
     this.#ledger = blob.ledger;
     this.#neighbours = blob.neighbours;
+    this.imports = new ImportTasks(blob.ledger);
   }
 
   /** Sends requests until enough are under way or nobody has more to give. Returns when a pause ends, if one matters. */
   pump(nowMs: number): number | undefined {
+    let resumesMs = this.#pumpImports(nowMs);
     const { requests, prng } = this.#context;
-    if (requests.brisk >= requests.target || this.#ledger.open.count === 0) return undefined;
+    if (requests.brisk >= requests.target || this.#ledger.open.count === 0) return finite(resumesMs);
     const usable: Neighbour[] = [];
-    let resumesMs = Number.POSITIVE_INFINITY;
     for (const neighbour of this.#neighbours.values()) {
       if (neighbour.state !== 'live' || neighbour.inFlight >= Math.floor(neighbour.window)) continue;
       if (nowMs < neighbour.pausedUntilMs) resumesMs = Math.min(resumesMs, neighbour.pausedUntilMs);
       else usable.push(neighbour);
     }
     prng.shuffle(usable);
-    if (this.imports.size > 0) usable.sort((left, right) => Number(right.isFar) - Number(left.isFar));
     const inOrder = this.#allComplete();
     for (let turn = 0; usable.length > 0 && requests.brisk < requests.target; ) {
       turn %= usable.length;
       const neighbour = usable[turn] as Neighbour;
       const chunk = this.#pick(neighbour, inOrder);
-      if (chunk !== undefined) this.#request(neighbour, chunk, nowMs, false);
+      if (chunk !== undefined) this.#request(neighbour.peer, chunk, nowMs);
       if (chunk === undefined || neighbour.inFlight >= Math.floor(neighbour.window)) usable.splice(turn, 1);
       else turn++;
     }
-    return resumesMs === Number.POSITIVE_INFINITY ? undefined : resumesMs;
+    return finite(resumesMs);
   }
 
   /** Gives up on requests that take too long and hedges those that take long. */
@@ -107,16 +107,18 @@ export class ChunkFetcher {
     const { limits } = this.#context;
     const neighbour = this.#neighbours.get(request.peer);
     this.#finish(request);
+    const hintMs = retryAfterMs >= 1 ? Math.min(limits.busyHintMaxMs, retryAfterMs) : limits.busyHintMinMs;
+    const untilMs = () => nowMs + this.#context.prng.jitter(hintMs, 30);
+    if (this.imports.isFrom(request.chunk, request.peer)) this.imports.pause(request.chunk, untilMs());
     if (neighbour === undefined) return;
     neighbour.window = Math.max(1, neighbour.inFlight);
-    if (neighbour.inFlight > 0) return;
-    const pauseMs = retryAfterMs >= 1 ? Math.min(limits.busyHintMaxMs, retryAfterMs) : limits.busyHintMinMs;
-    neighbour.pausedUntilMs = nowMs + this.#context.prng.jitter(pauseMs, 30);
+    if (neighbour.inFlight === 0) neighbour.pausedUntilMs = untilMs();
   }
 
   handleGone(request: ChunkRequest): void {
     const neighbour = this.#neighbours.get(request.peer);
     if (neighbour !== undefined) this.#neighbours.lose(neighbour, request.chunk);
+    if (this.imports.isFrom(request.chunk, request.peer)) this.imports.end(request.chunk);
     this.#finish(request);
   }
 
@@ -151,10 +153,20 @@ export class ChunkFetcher {
     return true;
   }
 
+  /** A whole zone waits for these: they need no place among the other requests. Returns when a pause ends. */
+  #pumpImports(nowMs: number): number {
+    let resumesMs = Number.POSITIVE_INFINITY;
+    for (const { chunk, source, pausedUntilMs } of this.imports.open()) {
+      if (nowMs < pausedUntilMs) resumesMs = Math.min(resumesMs, pausedUntilMs);
+      else if (this.#context.peers.reach(source, nowMs)) this.#request(source, chunk, nowMs);
+    }
+    return resumesMs;
+  }
+
   #pick(neighbour: Neighbour, inOrder: boolean): number | undefined {
     const { limits, prng } = this.#context;
     const { held, open } = this.#ledger;
-    if (neighbour.isFar && !this.mayCross) return this.#pickImport(neighbour);
+    if (neighbour.isFar && !this.mayCross) return undefined;
     const from = held.firstMissing();
     if (inOrder) return open.firstPresent(from);
     if (from - this.consumerChunk < CONSUMER_AHEAD_CHUNKS && prng.chance(1, 4)) {
@@ -165,19 +177,13 @@ export class ChunkFetcher {
     return pickRarest(open, neighbour.available, { from, to, copies: this.#neighbours.copies }, prng);
   }
 
-  #pickImport({ available }: Neighbour): number | undefined {
-    for (const chunk of this.imports.keys()) {
-      if (this.#ledger.open.has(chunk) && available.has(chunk)) return chunk;
-    }
-    return undefined;
-  }
-
-  #request(neighbour: Neighbour, chunk: number, nowMs: number, isHedge: boolean): void {
+  #request(peer: PeerId, chunk: number, nowMs: number, isHedge = false): void {
     const { key, keyId } = this.#blob;
-    const request = this.#context.requests.add({ key, keyId, chunk, peer: neighbour.peer, isHedge }, nowMs);
-    neighbour.inFlight++;
+    const request = this.#context.requests.add({ key, keyId, chunk, peer, isHedge }, nowMs);
+    const neighbour = this.#neighbours.get(peer);
+    if (neighbour !== undefined) neighbour.inFlight++;
     this.#ledger.addRequest(chunk);
-    this.#context.send(neighbour.peer, { kind: 'request', requestId: request.id, key, chunk });
+    this.#context.send(peer, { kind: 'request', requestId: request.id, key, chunk });
   }
 
   #hedge(request: ChunkRequest, nowMs: number): void {
@@ -185,7 +191,7 @@ export class ChunkFetcher {
     for (const neighbour of this.#neighbours.values()) {
       if (neighbour.peer === request.peer || neighbour.state !== 'live' || nowMs < neighbour.pausedUntilMs)
         continue;
-      if (neighbour.isFar && !this.mayCross && !this.imports.has(request.chunk)) continue;
+      if (neighbour.isFar && !this.mayCross) continue;
       if (neighbour.inFlight < Math.floor(neighbour.window) && neighbour.available.has(request.chunk)) {
         others.push(neighbour);
       }
@@ -193,7 +199,7 @@ export class ChunkFetcher {
     const other = others[this.#context.prng.below(others.length)];
     if (other === undefined) return;
     request.hasHedge = true;
-    this.#request(other, request.chunk, nowMs, true);
+    this.#request(other.peer, request.chunk, nowMs, true);
   }
 
   /** Peers that accept requests and send nothing; one that sends another chunk first is at work. */
@@ -271,4 +277,9 @@ export class ChunkFetcher {
     neighbour.pausedUntilMs = 0;
     neighbour.window = Math.min(windowMax, neighbour.window + 0.5);
   }
+}
+
+/** Undefined for a time that never comes. */
+function finite(atMs: number): number | undefined {
+  return atMs === Number.POSITIVE_INFINITY ? undefined : atMs;
 }

@@ -6,7 +6,7 @@ import type { SwarmContext } from './swarm-context.ts';
 /** `wanted`: no connection yet; `asked`: follow sent; `live`: its bitmap came. */
 export interface Neighbour {
   readonly peer: PeerId;
-  /** In another zone: asked only for what this node is to import. */
+  /** In another zone: asked only when its own zone does not get what it lacks. */
   isFar: boolean;
   state: 'wanted' | 'asked' | 'live';
   sinceMs: number;
@@ -123,7 +123,17 @@ export class Neighbours {
     if (this.#context.peers.isUsable(peer, nowMs)) this.#follow(peer, nowMs);
   }
 
-  /** Follows a holder of another zone, for an import. */
+  /** Follows one holder of another zone if it follows none yet. */
+  crossOver(nowMs: number): void {
+    for (const { isFar } of this.#followed.values()) if (isFar) return;
+    for (const [peer, { isFar, notBeforeMs }] of this.#known) {
+      if (!isFar || nowMs < notBeforeMs || !this.#context.peers.isUsable(peer, nowMs)) continue;
+      this.followFar(peer, nowMs);
+      return;
+    }
+  }
+
+  /** Follows a holder of another zone. */
   followFar(peer: PeerId, nowMs: number): void {
     if (this.#followed.has(peer) || this.#followed.size >= this.#context.limits.neighboursMax) return;
     if (this.#context.isFar(peer) && this.#context.peers.isUsable(peer, nowMs)) this.#follow(peer, nowMs);

@@ -1,0 +1,77 @@
+import { test } from 'uvu';
+import * as assert from 'uvu/assert';
+import type { BlobKey } from '../../../shim/base/blob-key.ts';
+import type { Digest } from '../../../shim/base/digest.ts';
+import { CHUNK_SIZE_BYTES, DEFAULT_LIMITS } from '../../../shim/swarm/limits.ts';
+import type { Action, HashRun, PeerMessage } from '../../../shim/swarm/messages.ts';
+import { SwarmNode } from '../../../shim/swarm/swarm-node.ts';
+
+const key: BlobKey = { host: 'registry.test', digest: `sha256:${'2'.repeat(64)}` as Digest };
+const sizeBytes = 4 * CHUNK_SIZE_BYTES;
+const hashes: HashRun[] = [{ firstChunk: 2, hashes: [new Uint8Array(32).fill(3)] }];
+const TTL_MS = 2_000;
+
+/** A node of zone `near` that was told at 1 ms to fetch chunk 2 from `far:1`, and what it did then. */
+function toldToImport(known: readonly HashRun[]): { node: SwarmNode; actions: Action[] } {
+  const node = new SwarmNode({ self: 'self:1', zone: 'near', seed: 1, mayReadOrigin: true });
+  node.handleMembers([{ peer: 'far:1', zone: 'far' }], 0);
+  node.handleConnected('far:1', { zone: 'far' }, 0);
+  node.join({ key, sizeBytes, held: undefined, hashes: [] }, 0);
+  drain(node);
+  const holders = [{ peer: 'far:1', zone: 'far', complete: false }];
+  const imports = [{ firstChunk: 2, chunkCount: 1, ttlMs: TTL_MS }];
+  node.handleMessage('far:1', { kind: 'directory', key, holders, leases: [], imports, hashes: known }, 1);
+  return { node, actions: drain(node) };
+}
+
+function drain(node: SwarmNode): Action[] {
+  const actions: Action[] = [];
+  for (let action = node.pollAction(); action !== undefined; action = node.pollAction()) actions.push(action);
+  return actions;
+}
+
+function runUntil(node: SwarmNode, untilMs: number): Action[] {
+  const actions = drain(node);
+  for (let atMs = node.nextWakeupMs(); atMs !== undefined && atMs <= untilMs; atMs = node.nextWakeupMs()) {
+    node.handleTimeout(atMs);
+    actions.push(...drain(node));
+  }
+  return actions;
+}
+
+function requestsIn(actions: readonly Action[]): Extract<PeerMessage, { kind: 'request' }>[] {
+  return actions.flatMap((action) =>
+    action.kind === 'send' && action.message.kind === 'request' ? [action.message] : [],
+  );
+}
+
+test('ImportTasks: a source that has no place for one more follower is asked for the chunk all the same', () => {
+  const { node, actions } = toldToImport(hashes);
+  node.handleMessage('far:1', { kind: 'refuse', key, retryAfterMs: 1_000 }, 1);
+  assert.equal(
+    requestsIn([...actions, ...drain(node)]).map(({ chunk }) => chunk),
+    [2],
+  );
+});
+
+test('ImportTasks: a busy source is asked again after a pause, until the import expires', () => {
+  const { node, actions } = toldToImport(hashes);
+  const [first] = requestsIn(actions);
+  node.handleMessage('far:1', { kind: 'busy', requestId: first?.requestId ?? 0, retryAfterMs: 50 }, 2);
+  assert.equal(requestsIn(drain(node)), []);
+  const [second] = requestsIn(runUntil(node, 2 + 50 * 1.3));
+  assert.is(second?.chunk, 2);
+  const afterMs = TTL_MS + 200;
+  runUntil(node, afterMs);
+  node.handleMessage('far:1', { kind: 'busy', requestId: second?.requestId ?? 0, retryAfterMs: 10 }, afterMs);
+  assert.equal(requestsIn(runUntil(node, afterMs + 2 * DEFAULT_LIMITS.busyHintMaxMs)), []);
+});
+
+test('ImportTasks: a chunk of unknown hash is not asked for before the source has told the hash', () => {
+  const { node, actions } = toldToImport([]);
+  assert.equal(requestsIn(actions), []);
+  node.handleMessage('far:1', { kind: 'bitmap', key, held: new Uint8Array([4]), hashes }, 5);
+  assert.is(requestsIn(drain(node))[0]?.chunk, 2);
+});
+
+test.run();
