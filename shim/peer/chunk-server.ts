@@ -3,6 +3,7 @@ import { ErrorCode, isShoalError } from '../base/errors.ts';
 import type { DiskCache } from '../cache/disk-cache.ts';
 import type { Action, PeerId } from '../swarm/messages.ts';
 import type { ChunkBufferPool } from './chunk-buffer-pool.ts';
+import { CHUNK_HEAD_BYTES, CHUNK_ROOM_BYTES, FRAME_HEAD_BYTES, frameChunk } from './frame.ts';
 import { unavailable } from './peer-connection.ts';
 import type { PeerLinks } from './peer-links.ts';
 import type { RateGate } from './rate-gate.ts';
@@ -40,7 +41,8 @@ export class ChunkServer {
     try {
       const length = await this.#read(action, buffer);
       await this.#options.upload.take(length);
-      if (!state.cancelled) await this.#send(action, buffer.subarray(0, length), startedMs);
+      if (!state.cancelled)
+        await this.#send(action, frameChunk(buffer, action.requestId, action.chunk, length), startedMs);
     } catch (error) {
       counters.serveErrors += 1;
       this.#observe('chunkServed', action, FAILED_SIZE, startedMs);
@@ -64,7 +66,7 @@ export class ChunkServer {
     const startedMs = performance.now();
     let length = FAILED_SIZE;
     try {
-      length = await blob.readChunk(action.chunk, buffer);
+      length = await blob.readChunk(action.chunk, buffer.subarray(CHUNK_ROOM_BYTES));
     } finally {
       this.#observe('cacheRead', action, length, startedMs);
     }
@@ -72,12 +74,13 @@ export class ChunkServer {
     return length;
   }
 
-  async #send(action: ServeAction, bytes: Buffer, startedMs: number): Promise<void> {
+  async #send(action: ServeAction, frame: Buffer, startedMs: number): Promise<void> {
     const { counters, links } = this.#options;
-    const isSent = await links.sendChunk(action.peer, action.requestId, action.chunk, bytes);
-    this.#observe('chunkServed', action, isSent ? bytes.length : FAILED_SIZE, startedMs);
+    const sizeBytes = frame.length - FRAME_HEAD_BYTES - CHUNK_HEAD_BYTES;
+    const isSent = await links.sendChunk(action.peer, frame);
+    this.#observe('chunkServed', action, isSent ? sizeBytes : FAILED_SIZE, startedMs);
     if (!isSent) return;
-    counters.servedBytes += bytes.length;
+    counters.servedBytes += sizeBytes;
     counters.servedChunks += 1;
   }
 

@@ -99,11 +99,29 @@ export function agreeOnVersion(theirs: Hello): number {
 /** What precedes the bytes of a chunk on the wire. */
 export function encodeChunkHead(requestId: number, chunk: number, lengthBytes: number): Buffer {
   const head = Buffer.allocUnsafe(FRAME_HEAD_BYTES + CHUNK_HEAD_BYTES);
-  head.writeUInt32BE(CHUNK_HEAD_BYTES + lengthBytes, 0);
-  head.writeUInt8(FrameType.chunk, 4);
-  head.writeUInt32BE(requestId, 5);
-  head.writeUInt32BE(chunk, 9);
+  writeChunkHead(head, { requestId, chunk, lengthBytes });
   return head;
+}
+
+/** Where a chunk is read to in order to be sent: what comes before leaves room for the head, and keeps the bytes aligned. */
+export const CHUNK_ROOM_BYTES = 64;
+
+/** Makes the frame of the `lengthBytes` that lie at `CHUNK_ROOM_BYTES`: one piece, so that one write sends it. */
+export function frameChunk(buffer: Buffer, requestId: number, chunk: number, lengthBytes: number): Buffer {
+  const start = CHUNK_ROOM_BYTES - FRAME_HEAD_BYTES - CHUNK_HEAD_BYTES;
+  const frame = buffer.subarray(start, CHUNK_ROOM_BYTES + lengthBytes);
+  writeChunkHead(frame, { requestId, chunk, lengthBytes });
+  return frame;
+}
+
+function writeChunkHead(
+  frame: Buffer,
+  { requestId, chunk, lengthBytes }: { requestId: number; chunk: number; lengthBytes: number },
+): void {
+  frame.writeUInt32BE(CHUNK_HEAD_BYTES + lengthBytes, 0);
+  frame.writeUInt8(FrameType.chunk, 4);
+  frame.writeUInt32BE(requestId, 5);
+  frame.writeUInt32BE(chunk, 9);
 }
 
 export const CHUNK_PAYLOAD_BYTES_MAX = CHUNK_HEAD_BYTES + CHUNK_SIZE_BYTES;

@@ -4,15 +4,7 @@ import { ErrorCode, isShoalError, nodeErrorCode, ShoalError } from '../base/erro
 import type { PeerMessage } from '../swarm/messages.ts';
 import { protocolError } from './byte-codec.ts';
 import type { ChunkBufferPool } from './chunk-buffer-pool.ts';
-import {
-  agreeOnVersion,
-  encodeChunkHead,
-  encodeHello,
-  FrameType,
-  type Hello,
-  NONCE_BYTES,
-  parseHello,
-} from './frame.ts';
+import { agreeOnVersion, encodeHello, FrameType, type Hello, NONCE_BYTES, parseHello } from './frame.ts';
 import { type ChunkTarget, type FrameHandler, FrameReader } from './frame-reader.ts';
 import { encodeMessage, parseMessage } from './message-codec.ts';
 import type { PeerIdentity, PeerTransport } from './peer-transport.ts';
@@ -73,6 +65,10 @@ export class PeerConnection implements FrameHandler {
   /** Runs while a chunk arrives. */
   #progressTimer: NodeJS.Timeout | undefined;
   #progressBytes = 0;
+  /** Of the chunks that have not left, which leave in this order. */
+  readonly #sendsStartedMs: number[] = [];
+  /** One for all chunks: it ends, or is set anew, when it goes off. */
+  #sendTimer: NodeJS.Timeout | undefined;
   #reason: ShoalError | undefined;
   #closed = false;
 
@@ -132,18 +128,16 @@ export class PeerConnection implements FrameHandler {
     this.#sendFrame(encodeRightMessage(message));
   }
 
-  /** Resolves when the bytes have left and the buffer may be used again; true when they were sent. */
-  sendChunk(requestId: number, chunk: number, bytes: Buffer): Promise<boolean> {
+  /** Sends what `frameChunk` made. Resolves when it has left and the buffer may be used again; true when it was sent. */
+  sendChunk(frame: Buffer): Promise<boolean> {
     if (this.isClosed) return Promise.resolve(false);
     return new Promise((resolve) => {
-      const timer = setTimeout(() => this.close(unavailable('it does not read')), SEND_TIMEOUT_MS);
-      this.#socket.cork();
-      this.#socket.write(encodeChunkHead(requestId, chunk, bytes.length));
-      this.#socket.write(bytes, (error) => {
-        clearTimeout(timer);
+      this.#sendsStartedMs.push(performance.now());
+      if (this.#sendTimer === undefined) this.#watchSends(SEND_TIMEOUT_MS);
+      this.#socket.write(frame, (error) => {
+        this.#sendsStartedMs.shift();
         resolve(error === null || error === undefined);
       });
-      this.#socket.uncork();
     });
   }
 
@@ -208,9 +202,21 @@ export class PeerConnection implements FrameHandler {
     }, PROGRESS_INTERVAL_MS);
   }
 
+  #watchSends(delayMs: number): void {
+    this.#sendTimer = setTimeout(() => {
+      this.#sendTimer = undefined;
+      const oldestMs = this.#sendsStartedMs[0];
+      if (oldestMs === undefined) return;
+      const leftMs = oldestMs + SEND_TIMEOUT_MS - performance.now();
+      if (leftMs > 0) this.#watchSends(Math.ceil(leftMs));
+      else this.close(unavailable('it does not read'));
+    }, delayMs);
+  }
+
   #onClose(): void {
     if (this.#closed) return;
     this.#closed = true;
+    clearTimeout(this.#sendTimer);
     clearTimeout(this.#progressTimer);
     clearTimeout(this.#helloTimer);
     this.#reader.openTarget?.broken();

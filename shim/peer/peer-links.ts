@@ -137,10 +137,11 @@ export class PeerLinks {
     if (message !== undefined) connection.sendRight(message);
   }
 
-  async sendChunk(peer: PeerId, requestId: number, chunk: number, bytes: Buffer): Promise<boolean> {
+  /** Sends what `frameChunk` made; resolves when its buffer may be used again. */
+  async sendChunk(peer: PeerId, frame: Buffer): Promise<boolean> {
     const link = this.#links.get(peer);
     const connection = link?.accepted ?? link?.dialled;
-    return (await connection?.sendChunk(requestId, chunk, bytes)) ?? false;
+    return (await connection?.sendChunk(frame)) ?? false;
   }
 
   /** Closes all connections to the peer; `onDisconnected` is not called for it. */

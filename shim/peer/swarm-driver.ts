@@ -12,6 +12,7 @@ import { hashRunsOf } from './cached-hash-runs.ts';
 import { ChunkBufferPool } from './chunk-buffer-pool.ts';
 import { ChunkIntake } from './chunk-intake.ts';
 import { ChunkServer } from './chunk-server.ts';
+import { CHUNK_ROOM_BYTES } from './frame.ts';
 import { GrantedReads } from './granted-reads.ts';
 import type { MembershipSource } from './membership.ts';
 import { OriginPermission } from './origin-permission.ts';
@@ -72,6 +73,8 @@ export class SwarmDriver implements ChunkSource {
   readonly #permission: OriginPermission;
   #lastAskedMs = Number.NEGATIVE_INFINITY;
   #timer: NodeJS.Timeout | undefined;
+  /** When the timer goes off. */
+  #timerMs = Number.POSITIVE_INFINITY;
   #draining = false;
   #closed = false;
 
@@ -85,7 +88,7 @@ export class SwarmDriver implements ChunkSource {
     });
     this.#node = options.node;
     this.#cache = options.cache;
-    const pool = new ChunkBufferPool(options.cache.chunkSizeBytes, CHUNK_BUFFERS_MAX);
+    const pool = new ChunkBufferPool(CHUNK_ROOM_BYTES + options.cache.chunkSizeBytes, CHUNK_BUFFERS_MAX);
     this.#links = new PeerLinks({
       ...options.links,
       role: () => this.#permission.role,
@@ -270,12 +273,21 @@ export class SwarmDriver implements ChunkSource {
     });
   }
 
+  /** A timer that goes off too early is left: most inputs put the next wakeup off, and setting it each time costs more. */
   #schedule(): void {
-    clearTimeout(this.#timer);
     const atMs = this.#node.nextWakeupMs();
-    if (atMs === undefined) return;
+    if (atMs === undefined || this.#timerMs <= atMs) return;
+    clearTimeout(this.#timer);
+    this.#timerMs = atMs;
     const delayMs = Math.max(SLEEP_MIN_MS, Math.ceil(atMs - performance.now()));
-    this.#timer = setTimeout(() => this.#input((nowMs) => this.#node.handleTimeout(nowMs)), delayMs);
+    this.#timer = setTimeout(() => this.#onTimer(), delayMs);
+  }
+
+  #onTimer(): void {
+    this.#timerMs = Number.POSITIVE_INFINITY;
+    const atMs = this.#node.nextWakeupMs();
+    if (atMs !== undefined && atMs > performance.now()) this.#schedule();
+    else this.#input((nowMs) => this.#node.handleTimeout(nowMs));
   }
 
   #carryOut(action: Action): void {
