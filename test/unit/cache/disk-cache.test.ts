@@ -1,15 +1,13 @@
 import { execFileSync } from 'node:child_process';
-import { createHash, randomBytes } from 'node:crypto';
 import { existsSync, linkSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { digestOf } from '../../../shim/base/digest.ts';
 import { ErrorCode, isShoalError } from '../../../shim/base/errors.ts';
-import type { CachedBlob } from '../../../shim/cache/cached-blob.ts';
 import { DISK_FAILURE_PAUSE_MS, DiskCache, type DiskCacheOptions } from '../../../shim/cache/disk-cache.ts';
 import { IN_DEMAND_MS } from '../../../shim/cache/eviction.ts';
+import { fill, keyOf, put } from '../../support/cached-blobs.ts';
 
 const CHUNK_BYTES = 4096;
 const BLOB_BYTES = 3 * CHUNK_BYTES;
@@ -28,24 +26,6 @@ async function withCache(
   }
 }
 
-const keyOf = (name: string, host = 'registry.test') => ({ host, digest: digestOf(name) });
-
-async function fill(blob: CachedBlob): Promise<void> {
-  for (let chunk = 0; chunk < blob.chunkCount; chunk++) {
-    const bytes = randomBytes(blob.chunkBytes(chunk));
-    await blob.write(chunk * CHUNK_BYTES, [bytes]);
-    await blob.claim(chunk, createHash('sha256').update(bytes).digest());
-  }
-}
-
-async function put(cache: DiskCache, name: string): Promise<CachedBlob> {
-  const blob = await cache.pin(keyOf(name), BLOB_BYTES);
-  await fill(blob);
-  await blob.confirm();
-  await cache.unpin(blob);
-  return blob;
-}
-
 async function codeOf(work: Promise<unknown>): Promise<string> {
   return work.then(
     () => 'none',
@@ -60,12 +40,12 @@ test('unpin() drops the least recently used idle blobs above the capacity', asyn
     cache.onDrop((key) => dropped.push(key.digest));
     for (const name of ['a', 'b']) {
       nowMs += 1;
-      await put(cache, name);
+      await put(cache, name, BLOB_BYTES);
     }
     nowMs += 1;
     await cache.unpin(await cache.pin(keyOf('a'), BLOB_BYTES));
     nowMs += 1;
-    await put(cache, 'c');
+    await put(cache, 'c', BLOB_BYTES);
     assert.equal(dropped, [keyOf('b').digest]);
     assert.is(cache.ownBytes, 2 * BLOB_BYTES);
   });
@@ -75,7 +55,7 @@ test('pin() protects a blob from eviction, and live blobs may exceed the capacit
   await withCache({ capacityBytes: 0 }, async (cache) => {
     const blob = await cache.pin(keyOf('live'), BLOB_BYTES);
     await fill(blob);
-    await put(cache, 'other');
+    await put(cache, 'other', BLOB_BYTES);
     assert.is(cache.get(keyOf('live')), blob);
     assert.is(cache.get(keyOf('other')), undefined);
     await cache.unpin(blob);
@@ -87,10 +67,10 @@ test('pin() protects a blob from eviction, and live blobs may exceed the capacit
 test('a blob that peers have chunks of stays beyond the capacity, until nobody asks any more', async () => {
   let nowMs = 1000;
   await withCache({ capacityBytes: BLOB_BYTES, now: () => nowMs }, async (cache) => {
-    const served = await put(cache, 'served');
+    const served = await put(cache, 'served', BLOB_BYTES);
     cache.noteServed(served);
     nowMs += 1;
-    const other = await put(cache, 'other');
+    const other = await put(cache, 'other', BLOB_BYTES);
     assert.equal([served.dropped, other.dropped], [false, true], 'the idle one goes, though it is newer');
     nowMs += 1;
     const second = await cache.pin(keyOf('second'), BLOB_BYTES);
@@ -105,7 +85,7 @@ test('a blob that peers have chunks of stays beyond the capacity, until nobody a
     await cache.unpin(third);
     assert.equal([served.dropped, second.dropped, third.dropped], [true, false, false]);
     nowMs += IN_DEMAND_MS;
-    await put(cache, 'last');
+    await put(cache, 'last', BLOB_BYTES);
     assert.is(cache.ownBytes, BLOB_BYTES);
     assert.is(cache.evictedBytes.capacity, 4 * BLOB_BYTES);
   });
@@ -113,7 +93,7 @@ test('a blob that peers have chunks of stays beyond the capacity, until nobody a
 
 test('one digest of two hosts is two blobs', async () => {
   await withCache({}, async (cache) => {
-    await put(cache, 'layer');
+    await put(cache, 'layer', BLOB_BYTES);
     const other = await cache.pin(keyOf('layer', 'attacker.test'), BLOB_BYTES);
     assert.is(other.heldBytes, 0);
     await cache.unpin(other);
@@ -166,8 +146,8 @@ test('a file that somebody else has linked is never written to, whatever is miss
 
 test('open() removes data without sidecar and sidecars without data', async () => {
   await withCache({}, async (cache, directory) => {
-    const first = await put(cache, 'a');
-    const second = await put(cache, 'b');
+    const first = await put(cache, 'a', BLOB_BYTES);
+    const second = await put(cache, 'b', BLOB_BYTES);
     rmSync(first.paths.meta);
     rmSync(second.paths.data);
     const again = await DiskCache.open({ directory, chunkSizeBytes: CHUNK_BYTES });
@@ -188,7 +168,7 @@ fullDisk('a full disk is CacheUnavailable, makes room, and stops caching for a w
   let nowMs = 0;
   try {
     const cache = await DiskCache.open({ directory, chunkSizeBytes: CHUNK_BYTES, now: () => nowMs });
-    const idle = await put(cache, 'idle');
+    const idle = await put(cache, 'idle', BLOB_BYTES);
     const large = await cache.pin(keyOf('large'), 200 * CHUNK_BYTES);
     const failure = await fill(large).catch((error) => error);
     assert.is(failure.code, ErrorCode.CacheUnavailable);
@@ -198,7 +178,7 @@ fullDisk('a full disk is CacheUnavailable, makes room, and stops caching for a w
     assert.ok(idle.dropped);
     nowMs += DISK_FAILURE_PAUSE_MS;
     assert.ok(large.dropped);
-    await put(cache, 'next');
+    await put(cache, 'next', BLOB_BYTES);
     await cache.close();
   } finally {
     execFileSync('umount', [directory]);

@@ -1,15 +1,13 @@
 // What the cache does on a small file system that others fill, too.
 import { execFileSync } from 'node:child_process';
-import { createHash, randomBytes } from 'node:crypto';
 import { linkSync, mkdtempSync, rmSync, statfsSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
-import { digestOf } from '../../../shim/base/digest.ts';
-import type { CachedBlob } from '../../../shim/cache/cached-blob.ts';
 import { DiskCache } from '../../../shim/cache/disk-cache.ts';
 import type { RoomEvent } from '../../../shim/cache/room-keeper.ts';
+import { fill, keyOf, put } from '../../support/cached-blobs.ts';
 
 const DISK_BYTES = 4 * 1024 * 1024;
 const PERCENT_BYTES = DISK_BYTES / 100;
@@ -62,25 +60,6 @@ const usedBytes = (directory: string): number => {
 };
 const usedPercent = (directory: string): number => usedBytes(directory) / PERCENT_BYTES;
 
-const keyOf = (name: string) => ({ host: 'registry.test', digest: digestOf(name) });
-
-async function fill(blob: CachedBlob, whenAt?: (chunk: number) => void): Promise<void> {
-  for (let chunk = 0; chunk < blob.chunkCount; chunk++) {
-    whenAt?.(chunk);
-    const bytes = randomBytes(blob.chunkBytes(chunk));
-    await blob.write(chunk * CHUNK_BYTES, [bytes]);
-    await blob.claim(chunk, createHash('sha256').update(bytes).digest());
-  }
-}
-
-async function put(cache: DiskCache, name: string): Promise<CachedBlob> {
-  const blob = await cache.pin(keyOf(name), BLOB_BYTES);
-  await fill(blob);
-  await blob.confirm();
-  await cache.unpin(blob);
-  return blob;
-}
-
 /** The end of any pull makes the cache look at its disk. */
 async function settle(cache: DiskCache): Promise<void> {
   const blob = await cache.pin(keyOf('small'), 1);
@@ -96,9 +75,9 @@ async function until(isSo: () => boolean): Promise<void> {
 
 onSmallDisk('idle blobs go down to low water when somebody else has filled the disk', async () => {
   await withDisk(async ({ cache, directory, events, fillTo }) => {
-    const old = [await put(cache, 'a'), await put(cache, 'b')];
+    const old = [await put(cache, 'a', BLOB_BYTES), await put(cache, 'b', BLOB_BYTES)];
     fillTo(79);
-    const kept = await put(cache, 'kept');
+    const kept = await put(cache, 'kept', BLOB_BYTES);
     assert.equal(
       old.map((blob) => blob.dropped),
       [true, true],
@@ -124,7 +103,7 @@ onSmallDisk('above high water for good, a pull goes on and its blob is not kept'
     assert.ok(usedPercent(directory) < 91);
     assert.is(events.filter(({ kind }) => kind === 'full').length, 1);
     fillTo(10);
-    assert.not((await put(cache, 'next')).dropped);
+    assert.not((await put(cache, 'next', BLOB_BYTES)).dropped);
     assert.equal(
       events.filter(({ kind }) => kind === 'full').map((event) => 'isFull' in event && event.isFull),
       [true, false],
@@ -134,7 +113,7 @@ onSmallDisk('above high water for good, a pull goes on and its blob is not kept'
 
 onSmallDisk('idle blobs give way while a live pull grows, not only at its end', async () => {
   await withDisk(async ({ cache, fillTo }) => {
-    const idle = await put(cache, 'idle');
+    const idle = await put(cache, 'idle', BLOB_BYTES);
     fillTo(79);
     const live = await cache.pin(keyOf('live'), BLOB_BYTES);
     await fill(live);
@@ -146,8 +125,8 @@ onSmallDisk('idle blobs give way while a live pull grows, not only at its end', 
 
 onSmallDisk('a blob in demand goes last, and stays when the others suffice for high water', async () => {
   await withDisk(async ({ cache, events, fillTo }) => {
-    const wanted = await put(cache, 'wanted');
-    const idle = await put(cache, 'idle');
+    const wanted = await put(cache, 'wanted', BLOB_BYTES);
+    const idle = await put(cache, 'idle', BLOB_BYTES);
     cache.noteServed(wanted);
     fillTo(82);
     await settle(cache);
@@ -161,9 +140,9 @@ onSmallDisk('a blob in demand goes last, and stays when the others suffice for h
 
 onSmallDisk('a file that has another name is kept: dropping it would free nothing', async () => {
   await withDisk(async ({ cache, directory, fillTo }) => {
-    const linked = await put(cache, 'linked');
+    const linked = await put(cache, 'linked', BLOB_BYTES);
     linkSync(linked.path, join(directory, 'containerd'));
-    const own = await put(cache, 'own');
+    const own = await put(cache, 'own', BLOB_BYTES);
     fillTo(82);
     await settle(cache);
     assert.equal([linked.dropped, own.dropped], [false, true]);
@@ -187,7 +166,7 @@ onSmallDisk(
       rmSync(join(directory, 'other'));
       const again = await DiskCache.open({ directory, chunkSizeBytes: CHUNK_BYTES, waterMarks });
       assert.is([...again.blobs()].length, 0);
-      const fresh = await put(again, 'cut');
+      const fresh = await put(again, 'cut', BLOB_BYTES);
       for (let chunk = 0; chunk < fresh.chunkCount; chunk++)
         await fresh.readChunk(chunk, Buffer.alloc(CHUNK_BYTES));
       await again.close();
