@@ -26,8 +26,8 @@ export interface ChunkSource {
   start(fetch: BlobFetch): void;
   /** Stops, whether it started or not; resolves when nothing writes to the blob any more. */
   stop(fetch: BlobFetch): Promise<void>;
-  /** The first consumer that still reads has come this far. */
-  consumerAt(fetch: BlobFetch, offsetBytes: number): void;
+  /** `fetch.consumer` has come further. */
+  consumerMoved(fetch: BlobFetch): void;
   /** The blob's digest is right and all of it is held: others may have it. */
   confirmed(blob: CachedBlob): void;
   /** Whether the blob may get nothing just because all nodes together have read as much as they may. */
@@ -120,6 +120,7 @@ export class BlobFetch {
 
   leave(view: TransferView): void {
     this.#views.delete(view);
+    this.consumerMoved();
     if (this.#views.size > 0) return;
     this.#host.retire(this);
     this.#abort.abort(
@@ -172,11 +173,26 @@ export class BlobFetch {
     this.#abort.abort(error);
   }
 
-  handedOut(bytes: number, offsetBytes: number): void {
+  handedOut(bytes: number): void {
     this.#host.counters.localBytes += bytes;
-    let slowest = offsetBytes;
-    for (const view of this.#views) slowest = Math.min(slowest, view.prefixBytes);
-    this.#host.source.consumerAt(this, slowest);
+    this.consumerMoved();
+  }
+
+  consumerMoved(): void {
+    this.#host.source.consumerMoved(this);
+  }
+
+  /** The one that is ahead of all others: it must not wait for them, which may wait for it. */
+  get consumer(): { readonly offsetBytes: number; readonly setsPace: boolean } {
+    const consumers = [...this.#views].map((view) => view.consumer);
+    return {
+      offsetBytes: Math.max(0, ...consumers.map(({ offsetBytes }) => offsetBytes)),
+      setsPace: consumers.length > 0 && consumers.every(({ setsPace }) => setsPace),
+    };
+  }
+
+  get isHeldBack(): boolean {
+    return this.#heldBack > 0 || this.#host.source.isHeldBack(this);
   }
 
   async confirm(): Promise<void> {
@@ -321,7 +337,7 @@ export class BlobFetch {
     const idleMs = performance.now() - this.#lastProgressMs;
     const error = this.#originError;
     if (error !== undefined && idleMs > this.#graceMs(error)) this.fail(error);
-    else if (error === undefined && this.#isHeldBack(idleMs)) this.noteProgress();
+    else if (error === undefined && this.#mayBeHeldBack(idleMs)) this.noteProgress();
     else if (idleMs > this.#host.limits.blobStallMs)
       this.fail(
         new ShoalError(
@@ -334,9 +350,8 @@ export class BlobFetch {
       );
   }
 
-  #isHeldBack(idleMs: number): boolean {
-    if (this.#heldBack > 0) return true;
-    return idleMs > this.#host.limits.blobStallMs * HELD_BACK_LOOK && this.#host.source.isHeldBack(this);
+  #mayBeHeldBack(idleMs: number): boolean {
+    return this.#heldBack > 0 || (idleMs > this.#host.limits.blobStallMs * HELD_BACK_LOOK && this.isHeldBack);
   }
 
   /** How long somebody else may still help, or the origin itself come round. */

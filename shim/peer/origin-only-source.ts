@@ -39,7 +39,7 @@ export class OriginOnlySource implements ChunkSource {
     this.#running.delete(fetch);
   }
 
-  consumerAt(): void {}
+  consumerMoved(): void {}
 
   confirmed(_blob: CachedBlob): void {}
 

@@ -196,6 +196,8 @@ export class SwarmDriver implements ChunkSource {
     const hashes = hashRunsOf(blob, (chunk) => held.has(chunk));
     this.#input((nowMs) => {
       this.#node.join({ key, sizeBytes, held, hashes }, nowMs);
+      const { offsetBytes, setsPace } = fetch.consumer;
+      this.#node.setConsumer(key, { nextByte: offsetBytes, setsPace }, nowMs);
       if (fetch.originOnly) this.#node.distrust(key, nowMs);
     });
   }
@@ -212,9 +214,10 @@ export class SwarmDriver implements ChunkSource {
       this.#input((nowMs) => this.#node.leave(fetch.key, nowMs));
   }
 
-  consumerAt(fetch: BlobFetch, offsetBytes: number): void {
+  consumerMoved(fetch: BlobFetch): void {
     if (this.#fetches.get(blobKeyId(fetch.key)) !== fetch) return;
-    this.#input((nowMs) => this.#node.setConsumer(fetch.key, offsetBytes, nowMs));
+    const { offsetBytes, setsPace } = fetch.consumer;
+    this.#input((nowMs) => this.#node.setConsumer(fetch.key, { nextByte: offsetBytes, setsPace }, nowMs));
   }
 
   isHeldBack(fetch: BlobFetch): boolean {

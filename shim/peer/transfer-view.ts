@@ -19,6 +19,7 @@ export class TransferView implements Transfer {
   readonly #released = new AbortController();
   readonly #listeners = new Set<(prefixBytes: number) => void>();
   readonly #baseline: TransferCounts;
+  #consumedBytes: number | undefined;
   #availableBytes = 0;
   #grantedBytes = 0;
   #granting = false;
@@ -57,6 +58,23 @@ export class TransferView implements Transfer {
   /** Aborted when this pull needs the blob no longer: its credentials are not used after that. */
   get releasedSignal(): AbortSignal {
     return this.#released.signal;
+  }
+
+  get isHeldBack(): boolean {
+    return this.#fetch.isHeldBack;
+  }
+
+  /** How far its consumer is: without its word as far as it could be. */
+  get consumer(): { readonly offsetBytes: number; readonly setsPace: boolean } {
+    return {
+      offsetBytes: this.#consumedBytes ?? this.#grantedBytes,
+      setsPace: this.#consumedBytes !== undefined,
+    };
+  }
+
+  consumed(bytes: number): void {
+    this.#consumedBytes = Math.max(bytes, this.#consumedBytes ?? 0);
+    this.#fetch.consumerMoved();
   }
 
   onPrefix(listener: (prefixBytes: number) => void): () => void {
@@ -117,7 +135,7 @@ export class TransferView implements Transfer {
 
   #hand(bytes: number): void {
     this.#grantedBytes += bytes;
-    this.#fetch.handedOut(bytes, this.#grantedBytes);
+    this.#fetch.handedOut(bytes);
     for (const listener of this.#listeners) listener(this.#grantedBytes);
   }
 

@@ -57,6 +57,13 @@ export interface Transfer {
   /** Bytes `[0, prefixBytes)` of the file have matched their chunk hashes. Never shrinks, except by `distrust`. */
   readonly prefixBytes: number;
   readonly counts: TransferCounts;
+  /**
+   * The consumer has used the first so many bytes. From its first call on, to be made at once, no more is fetched than it will use soon:
+   * what lies on the disk for long is read from there again. Without a call everything is fetched as fast as it comes.
+   */
+  consumed(bytes: number): void;
+  /** Whether nothing comes just because the consumer has not come far enough, or the origin may not be asked yet. */
+  readonly isHeldBack: boolean;
   /** Called on every growth of the prefix (coalesced), until the returned function is called. */
   onPrefix(listener: (prefixBytes: number) => void): () => void;
   /** Resolves when all bytes are in the file. Rejects with CacheUnavailable, Stalled, the origin's error, Cancelled. */

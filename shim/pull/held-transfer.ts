@@ -15,6 +15,8 @@ export function heldTransfer(blob: HeldBlob, openTransfer: () => Transfer): Tran
     prefixBytes: blob.sizeBytes,
     counts: { originBytes: 0, peerBytes: 0, cacheBytes: blob.sizeBytes },
     finished: Promise.resolve(),
+    isHeldBack: false,
+    consumed: () => undefined,
     onPrefix: () => () => undefined,
     seal: async () => undefined,
     confirm: async () => undefined,

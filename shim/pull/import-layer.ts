@@ -88,6 +88,7 @@ async function openInTurn(
   try {
     throwIfAborted(signal, 'fetch a layer');
     const transfer = context.openTransfer(layer, index);
+    transfer.consumed(0);
     const leave = (): void => context.downloads.leave();
     transfer.finished.then(leave, leave);
     // The store syncs the file when it takes it over: by then little is left to write.
@@ -222,6 +223,7 @@ async function unpackTransfer(
     AbortSignal.any([signal, stop.signal]),
   );
   const unsubscribe = transfer.onPrefix((prefixBytes) => run.advance(prefixBytes));
+  run.onRead((readBytes) => transfer.consumed(readBytes));
   run.advance(transfer.prefixBytes);
   try {
     const [result] = await Promise.all([run.result, transfer.finished]);

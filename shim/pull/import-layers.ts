@@ -38,8 +38,12 @@ export async function importLayers(
 ): Promise<readonly StoredBlob[]> {
   const { plan, progress, stallTimeoutMs, layersAtOnce } = parts;
   const stop = new AbortController();
-  const openTransfer = (layer: LayerPlan, index: number): Transfer =>
-    startTransfer(parts, session, layer, index);
+  const transfers = new Set<Transfer>();
+  const openTransfer = (layer: LayerPlan, index: number): Transfer => {
+    const transfer = startTransfer(parts, session, layer, index);
+    transfers.add(transfer);
+    return transfer;
+  };
   const stored: StoredBlob[] = [];
   const onStored = (blob: StoredBlob): void => void stored.push(blob);
   const downloads = new Gate(
@@ -48,7 +52,7 @@ export async function importLayers(
   const order = new LayerOrder([...session.missing]);
   const context: LayerContext = { ...parts, session, openTransfer, downloads, order, onStored };
   const abort = (reason: ShoalError): void => stop.abort(reason);
-  const endWatch = watchForStall(watchOf(progress), stallTimeoutMs, plan.names[0] ?? '', abort);
+  const endWatch = watchForStall(watchOf(progress, transfers), stallTimeoutMs, plan.names[0] ?? '', abort);
   try {
     await firstFailure(startImports(context, plan, signal, stop));
     return stored;
@@ -77,10 +81,12 @@ function startImports(
   });
 }
 
-function watchOf(progress: PullProgress) {
+function watchOf(progress: PullProgress, transfers: ReadonlySet<Transfer>) {
   return {
     progress: () => progress.layers.reduce((sum, layer) => sum + layer.fetchedBytes, 0),
+    // Layers that wait for a place to be unpacked in are not fetched far ahead of that.
     isWaiting: () =>
+      ![...transfers].some((transfer) => transfer.isHeldBack) &&
       progress.layers.some((layer) => layer.phase === 'fetching' && layer.fetchedBytes < layer.sizeBytes),
   };
 }

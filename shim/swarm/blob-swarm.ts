@@ -66,7 +66,9 @@ export class BlobSwarm {
     this.sizeBytes = sizeBytes;
     this.ledger = new ChunkLedger(chunkCountOf(sizeBytes));
     this.neighbours = new Neighbours(context, { key, sizeBytes, chunkCount: this.ledger.chunkCount });
-    const parts = { key, keyId: this.keyId, sizeBytes, ledger: this.ledger, neighbours: this.neighbours };
+    const { ledger, neighbours } = this;
+    const windowEnd = (): number => this.windowEnd();
+    const parts = { key, keyId: this.keyId, ledger, neighbours, windowEnd };
     this.fetcher = new ChunkFetcher(context, parts);
     this.directories = new Directories(context, this);
     this.origin = new OriginReader(context, this);
@@ -95,6 +97,7 @@ export class BlobSwarm {
     this.directories.depart();
     for (const peer of this.followers) this.#context.send(peer, { kind: 'depart', key: this.key });
     this.neighbours.unfollowAll();
+    this.#context.pace.end(this.keyId);
     this.isPulling = false;
     this.#tickAtMs = Number.POSITIVE_INFINITY;
     this.#newsAtMs = Number.POSITIVE_INFINITY;
@@ -113,8 +116,24 @@ export class BlobSwarm {
     this.plan();
   }
 
-  setConsumer(nextByte: number): void {
+  setConsumer(nextByte: number, setsPace: boolean): void {
     this.fetcher.consumerChunk = Math.floor(nextByte / CHUNK_SIZE_BYTES);
+    if (!setsPace || nextByte >= this.sizeBytes) this.#context.pace.end(this.keyId);
+    else this.#context.pace.setConsumer(this.keyId, nextByte > 0);
+  }
+
+  /** Where chunks may be asked for or read: they are chosen at random up to there, but not far ahead of a consumer that sets the pace. */
+  windowEnd(): number {
+    const aheadChunks = this.#context.pace.aheadChunks(this.keyId);
+    return Math.min(
+      this.ledger.windowEnd(this.#context.limits.windowChunks),
+      this.fetcher.consumerChunk + aheadChunks,
+    );
+  }
+
+  /** Whether the consumer has to come further before anything more is fetched. */
+  get isSated(): boolean {
+    return this.ledger.missingCount > 0 && this.ledger.held.firstMissing() >= this.windowEnd();
   }
 
   /** Sends what can be sent now. Called after every input that may have changed something. */
@@ -154,7 +173,7 @@ export class BlobSwarm {
       );
     if (!this.isPulling) return;
     this.neighbours.learnHolders(message.holders);
-    this.neighbours.upkeep(this.ledger.held, nowMs);
+    this.#upkeep(nowMs);
     const lacksHash = this.fetcher.imports.learn(message, nowMs);
     const source = message.holders[0]?.peer;
     // The directory does not know the hash: the source's bitmap tells it.
@@ -181,7 +200,7 @@ export class BlobSwarm {
       nowMs,
       Math.min(this.#context.limits.backOffMinMs, Math.max(0, message.retryAfterMs)),
     );
-    this.neighbours.upkeep(this.ledger.held, nowMs);
+    this.#upkeep(nowMs);
   }
 
   handleBitmap(peer: PeerId, message: Message<'bitmap'>, nowMs: number): void {
@@ -262,19 +281,20 @@ export class BlobSwarm {
   /** Where an origin lease is of use: from the first missing chunk to the end of the window, whatever is held in between. */
   leaseWindow(): ChunkRun[] {
     const firstChunk = this.ledger.held.firstMissing();
-    const end = this.ledger.windowEnd(this.#context.limits.windowChunks);
+    const end = this.windowEnd();
     return end > firstChunk ? [{ firstChunk, chunkCount: end - firstChunk }] : [];
   }
 
   #tick(nowMs: number): void {
     this.#tickAtMs = nowMs + TICK_MS;
+    if (this.isSated) this.#rest(nowMs);
     this.#watchStall(nowMs);
     this.origin.tick(nowMs);
     if (this.isOriginOnly) return;
     if (this.#isCutOff(nowMs)) this.#beginAfresh(nowMs);
     this.#reviewImports(nowMs);
     this.fetcher.tick(nowMs);
-    this.neighbours.upkeep(this.ledger.held, nowMs);
+    this.#upkeep(nowMs);
     if (this.neighbours.knownCount === 0 && nowMs - this.#pullingSinceMs >= NOBODY_MS)
       this.directories.askOthers(nowMs);
     if (this.directories.isWindowStale) this.directories.announceWithin(WINDOW_TOLD_MS, nowMs);
@@ -283,13 +303,23 @@ export class BlobSwarm {
     }
   }
 
+  /** Nothing comes because nothing is asked for. */
+  #rest(nowMs: number): void {
+    this.#gainedMs = nowMs;
+    this.#context.lastChunkMs = nowMs;
+  }
+
+  #upkeep(nowMs: number): void {
+    this.neighbours.upkeep(this.ledger.held, this.isSated, nowMs);
+  }
+
   /** A stall outlasts its cure, which is a read of one run: it ends with the last read, or when peers send again for a while. */
   #watchStall(nowMs: number): void {
     const { requests, budget } = this.#context;
     const movingTicks = this.#movingTicks + (requests.live > 0 ? 1 : -1);
     this.#movingTicks = Math.min(MOVING_TICKS, Math.max(0, movingTicks));
     const isReading = this.origin.isReading && !budget.isWaiting(this.origin);
-    if (this.ledger.open.count > 0 && requests.live === 0) this.#stalledSinceMs ??= nowMs;
+    if (this.fetcher.hasOpen && requests.live === 0) this.#stalledSinceMs ??= nowMs;
     else if (!isReading || this.#movingTicks >= MOVING_TICKS) this.#stalledSinceMs = undefined;
   }
 

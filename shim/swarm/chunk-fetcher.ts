@@ -22,6 +22,7 @@ export class ChunkFetcher {
   readonly #blob: { readonly key: BlobKey; readonly keyId: string };
   readonly #ledger: ChunkLedger;
   readonly #neighbours: Neighbours;
+  readonly #windowEnd: () => number;
   /** First chunk that the consumer has not taken yet; it waits for the first of all from the start. */
   consumerChunk = 0;
   readonly imports: ImportTasks;
@@ -30,20 +31,27 @@ export class ChunkFetcher {
 
   constructor(
     context: SwarmContext,
-    blob: { key: BlobKey; keyId: string; ledger: ChunkLedger; neighbours: Neighbours },
+    blob: {
+      key: BlobKey;
+      keyId: string;
+      ledger: ChunkLedger;
+      neighbours: Neighbours;
+      windowEnd: () => number;
+    },
   ) {
     this.#context = context;
     this.#blob = blob;
     this.#ledger = blob.ledger;
     this.#neighbours = blob.neighbours;
     this.imports = new ImportTasks(blob.ledger);
+    this.#windowEnd = blob.windowEnd;
   }
 
   /** Sends requests until enough are under way or nobody has more to give. Returns when a pause ends, if one matters. */
   pump(nowMs: number): number | undefined {
     let resumesMs = this.#pumpImports(nowMs);
     const { requests, prng } = this.#context;
-    if (requests.brisk >= requests.target || this.#ledger.open.count === 0) return finite(resumesMs);
+    if (requests.brisk >= requests.target || !this.hasOpen) return finite(resumesMs);
     const usable: Neighbour[] = [];
     for (const neighbour of this.#neighbours.values()) {
       if (neighbour.state !== 'live' || neighbour.inFlight >= Math.floor(neighbour.window)) continue;
@@ -61,6 +69,11 @@ export class ChunkFetcher {
       else turn++;
     }
     return finite(resumesMs);
+  }
+
+  /** Whether chunks of the window can be asked for now. */
+  get hasOpen(): boolean {
+    return this.#ledger.open.firstPresent(this.#ledger.held.firstMissing(), this.#windowEnd()) !== undefined;
   }
 
   /** Gives up on requests that take too long and hedges those that take long. */
@@ -168,12 +181,17 @@ export class ChunkFetcher {
     const { held, open } = this.#ledger;
     if (neighbour.isFar && !this.mayCross) return undefined;
     const from = held.firstMissing();
-    if (inOrder) return open.firstPresent(from);
+    const to = this.#windowEnd();
+    if (inOrder) return open.firstPresent(from, to);
     if (from - this.consumerChunk < CONSUMER_AHEAD_CHUNKS && prng.chance(1, 4)) {
-      const front = pickCommon(open, neighbour.available, { from, to: from + limits.frontBandChunks }, prng);
+      const front = pickCommon(
+        open,
+        neighbour.available,
+        { from, to: Math.min(to, from + limits.frontBandChunks) },
+        prng,
+      );
       if (front !== undefined) return front;
     }
-    const to = this.#ledger.windowEnd(limits.windowChunks);
     return pickRarest(open, neighbour.available, { from, to, copies: this.#neighbours.copies }, prng);
   }
 

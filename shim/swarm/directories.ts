@@ -180,10 +180,9 @@ export class Directories {
 
   /** Whether the window has moved on by so much that the directory should hear of it: it grants leases only in there. */
   get isWindowStale(): boolean {
-    const { windowChunks } = this.#context.limits;
-    return (
-      this.#blob.ledger.windowEnd(windowChunks) - this.#toldWindowEnd >= windowChunks / WINDOW_STALE_PART
-    );
+    const { limits, pace } = this.#context;
+    const windowChunks = Math.min(limits.windowChunks, pace.aheadChunks(this.#blob.keyId));
+    return this.#blob.windowEnd() - this.#toldWindowEnd >= windowChunks / WINDOW_STALE_PART;
   }
 
   /** Any node answers, also one that is not among the best for the key. Returns when the next announce is due, ms. */
@@ -191,7 +190,7 @@ export class Directories {
     const { ledger, isPulling } = this.#blob;
     const { limits, zone } = this.#context;
     const intervalMs = this.#intervalMs();
-    this.#toldWindowEnd = ledger.windowEnd(limits.windowChunks);
+    this.#toldWindowEnd = this.#blob.windowEnd();
     this.#context.send(peer, {
       kind: 'announce',
       key: this.#blob.key,

@@ -90,7 +90,7 @@ export class Neighbours {
   }
 
   /** Follows more holders while there are places, gives up on those that do not answer, exchanges the least useful. */
-  upkeep(held: Bitmap, nowMs: number): void {
+  upkeep(held: Bitmap, isSated: boolean, nowMs: number): void {
     for (const neighbour of this.#followed.values()) {
       if (neighbour.state === 'live' || nowMs < neighbour.sinceMs + this.#context.limits.answerTimeoutMs)
         continue;
@@ -100,12 +100,11 @@ export class Neighbours {
     this.#review(nowMs);
     const { neighboursTarget, neighboursMax } = this.#context.limits;
     // Idle request places mean that the neighbours are overloaded: more of them are the cure.
-    const wanted = this.#isShort
-      ? Math.min(neighboursMax, neighboursTarget + EXTRA_WHEN_SHORT)
-      : neighboursTarget;
-    const candidates = this.#isShort || this.#followed.size < wanted ? this.#candidates(nowMs) : [];
-    this.needsHolders = this.#isShort && candidates.length === 0;
-    if (this.#isShort && this.#followed.size >= neighboursTarget)
+    const isShort = this.#isShort && !isSated;
+    const wanted = isShort ? Math.min(neighboursMax, neighboursTarget + EXTRA_WHEN_SHORT) : neighboursTarget;
+    const candidates = isShort || this.#followed.size < wanted ? this.#candidates(nowMs) : [];
+    this.needsHolders = isShort && candidates.length === 0;
+    if (isShort && this.#followed.size >= neighboursTarget)
       this.#dropUseless(held, Math.min(candidates.length, USELESS_PER_TURN), nowMs);
     if (this.#followed.size >= wanted) return;
     for (const peer of candidates) {

@@ -83,14 +83,14 @@ export class OriginReader implements OriginReading {
     if (this.#blob.isOriginOnly || !this.mayRead(nowMs) || this.isDry) return false;
     if (this.#context.gate.isAsking(this.#blob.keyId, nowMs)) return false;
     const { ledger } = this.#blob;
-    return ledger.missingCount > ledger.reading.count && this.#placesLeft(nowMs) > 0;
+    return ledger.missingCount > ledger.reading.count && this.#placesLeft(nowMs) > 0 && !this.#blob.isSated;
   }
 
   /** How many leases the announce that is being written asks for. */
   leasesToAsk(nowMs: number): number {
     const { gate } = this.#context;
     gate.ask(this.#blob.keyId, 0, nowMs);
-    if (!this.mayRead(nowMs)) return 0;
+    if (!this.mayRead(nowMs) || this.#blob.isSated) return 0;
     const count = this.#placesLeft(nowMs);
     gate.ask(this.#blob.keyId, count, nowMs);
     return count;

@@ -2,6 +2,7 @@ import type { BlobKey } from '../base/blob-key.ts';
 import { BanList } from './ban-list.ts';
 import type { BlobSwarm } from './blob-swarm.ts';
 import type { OriginLimits } from './budget-bucket.ts';
+import { ConsumerPace } from './consumer-pace.ts';
 import { type SwarmLimits, swarmLimits } from './limits.ts';
 import type { Action, PeerId, PeerMessage } from './messages.ts';
 import { OriginBudget } from './origin-budget.ts';
@@ -24,6 +25,7 @@ export class SwarmContext {
   readonly uploads: UploadSlots;
   readonly gate: OriginGate;
   readonly budget: OriginBudget;
+  readonly pace: ConsumerPace;
   /** Messages of this node to itself (it may be its own directory), delivered before the input that caused them ends. */
   readonly toSelf: PeerMessage[] = [];
   /** Blobs with chunks missing, in the order in which they were wanted: so they get requests and leases. */
@@ -58,6 +60,7 @@ export class SwarmContext {
     this.requests = new RequestTable(this.limits);
     this.uploads = new UploadSlots(this.limits);
     this.gate = new OriginGate(this.limits);
+    this.pace = new ConsumerPace(this.limits);
     this.budget = new OriginBudget(this, options.originLimits);
   }
 

@@ -171,9 +171,10 @@ export class SwarmNode {
     this.#end(nowMs, blob);
   }
 
-  /** Whether what the blob lacks may just be waiting until the origin may be read again: then it is not stalled. */
+  /** Whether what the blob lacks may just be waiting until the origin may be read again, or until its consumer is further: it is not stalled then. */
   isHeldBack(key: BlobKey, nowMs: number): boolean {
     this.#begin(nowMs);
+    if (this.#blobs.get(blobKeyId(key))?.isSated === true) return true;
     return this.#context.budget.isShort(key.host, nowMs);
   }
 
@@ -235,10 +236,22 @@ export class SwarmNode {
     this.#end(nowMs, undefined);
   }
 
-  /** Where the consumer of the blob's bytes is; chunks just ahead of it come first. */
-  setConsumer(key: BlobKey, nextByte: number, nowMs: number): void {
+  /**
+   * Where the consumer of the blob's bytes is; chunks just ahead of it come first. With `setsPace` no more is fetched than
+   * what it will want soon; to be told from the start then, with byte 0.
+   */
+  setConsumer(
+    key: BlobKey,
+    { nextByte, setsPace }: { readonly nextByte: number; readonly setsPace: boolean },
+    nowMs: number,
+  ): void {
     this.#begin(nowMs);
-    this.#blobs.get(blobKeyId(key))?.setConsumer(nextByte);
+    const blob = this.#blobs.get(blobKeyId(key));
+    if (blob === undefined) return;
+    const wasSated = blob.isSated;
+    blob.setConsumer(nextByte, setsPace);
+    // At its end what it had of the window is another blob's.
+    if (wasSated || nextByte >= blob.sizeBytes) this.#end(nowMs, undefined);
   }
 
   /** What an arriving chunk must hash to; undefined when nobody whom we believe has said yet. */

@@ -11,14 +11,24 @@ const PREFIX = 2;
 
 /** A worker that waits looks up this often even if nobody wakes it, ms. */
 const WAIT_MS = 500;
+/** A job tells how much it has read in steps of this: a chunk of the peer network. */
+const READ_STEP_BYTES = 2 * 1024 * 1024;
 
 export class JobControl {
   readonly shared: SharedArrayBuffer;
   readonly #words: Int32Array;
   readonly #longs: BigInt64Array;
 
-  constructor(shared: SharedArrayBuffer = new SharedArrayBuffer(CONTROL_BYTES)) {
+  readonly #onRead: (readBytes: number) => void;
+  #toldBytes = 0;
+
+  /** `onRead` is called on the worker's side. */
+  constructor(
+    shared: SharedArrayBuffer = new SharedArrayBuffer(CONTROL_BYTES),
+    onRead: (readBytes: number) => void = () => undefined,
+  ) {
     this.shared = shared;
+    this.#onRead = onRead;
     this.#words = new Int32Array(shared);
     this.#longs = new BigInt64Array(shared);
   }
@@ -27,6 +37,13 @@ export class JobControl {
     if (prefixBytes <= this.prefixBytes) return;
     Atomics.store(this.#longs, PREFIX, BigInt(prefixBytes));
     this.#wake();
+  }
+
+  /** The job has read so much of its file, which may be all. */
+  noteRead(readBytes: number, isAll: boolean): void {
+    if (!isAll && readBytes - this.#toldBytes < READ_STEP_BYTES) return;
+    this.#toldBytes = readBytes;
+    this.#onRead(readBytes);
   }
 
   cancel(): void {

@@ -30,6 +30,7 @@ interface QueuedRun {
   readonly control: JobControl;
   readonly resolve: (result: UnpackResult) => void;
   readonly reject: (error: Error) => void;
+  onRead: (readBytes: number) => void;
 }
 
 interface Slot {
@@ -56,7 +57,7 @@ class WorkerPool implements UnpackPool {
   start(job: UnpackJob, signal: AbortSignal): UnpackRun {
     const control = new JobControl();
     const { promise, resolve, reject } = Promise.withResolvers<UnpackResult>();
-    const run: QueuedRun = { job, control, resolve, reject };
+    const run: QueuedRun = { job, control, resolve, reject, onRead: () => undefined };
     const abort = (): void => this.#cancel(run, cancelled(signal, `unpack layer "${job.digest}"`));
     signal.addEventListener('abort', abort, { once: true });
     this.#queue.push(run);
@@ -66,7 +67,13 @@ class WorkerPool implements UnpackPool {
     const result = promise.finally(() => signal.removeEventListener('abort', abort));
     // A caller that has cancelled may not look at the result any more.
     result.catch(() => {});
-    return { advance: (prefixBytes) => control.advance(prefixBytes), result };
+    return {
+      advance: (prefixBytes) => control.advance(prefixBytes),
+      onRead: (listener) => {
+        run.onRead = listener;
+      },
+      result,
+    };
   }
 
   async close(): Promise<void> {
@@ -121,6 +128,10 @@ class WorkerPool implements UnpackPool {
   #settle(slot: Slot, answer: WorkerAnswer): void {
     const run = slot.run;
     assert(run !== undefined, 'only a worker with a job answers');
+    if ('readBytes' in answer) {
+      run.onRead(answer.readBytes);
+      return;
+    }
     slot.run = undefined;
     if ('result' in answer) run.resolve(answer.result);
     else if ('bug' in answer) run.reject(new InvariantError(answer.bug));

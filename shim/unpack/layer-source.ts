@@ -48,6 +48,7 @@ export class LayerSource {
     const gotBytes = atFile(this.#path, () => fs.readSync(this.#fd, block, 0, wanted, this.#readBytes));
     if (gotBytes === 0) throw this.#wrongSize(this.#readBytes);
     this.#readBytes += gotBytes;
+    this.#control.noteRead(this.#readBytes, this.#readBytes === this.#sizeBytes);
     this.#ahead = block.subarray(0, gotBytes);
     this.#hash.update(this.#ahead);
   }

@@ -42,6 +42,8 @@ export interface UnpackResult {
 /** A running job. It reads no further than the prefix that was announced. */
 export interface UnpackRun {
   advance(prefixBytes: number): void;
+  /** Called when a worker has read on in the layer file, every 2 MiB and at its end. One listener at a time. */
+  onRead(listener: (readBytes: number) => void): void;
   /** Rejects with DigestMismatch, UnpackUnsafe, UnpackInvalid, UnpackFailed, LimitExceeded, Unsupported, Cancelled. */
   readonly result: Promise<UnpackResult>;
 }

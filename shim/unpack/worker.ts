@@ -6,7 +6,7 @@ import type { ZstdBackend } from './inflate.ts';
 import { unpackLayer } from './unpack-layer.ts';
 import type { UnpackJob, UnpackResult } from './unpack-pool.ts';
 
-/** One job at a time; the answer is one message. */
+/** One job at a time; ahead of its answer come messages about how far it has read. */
 export interface WorkerRequest {
   readonly job: UnpackJob;
   readonly control: SharedArrayBuffer;
@@ -14,6 +14,7 @@ export interface WorkerRequest {
 }
 
 export type WorkerAnswer =
+  | { readonly readBytes: number }
   | { readonly result: UnpackResult }
   | { readonly failure: Pick<ShoalError, 'code' | 'message' | 'facts'> }
   | { readonly bug: string };
@@ -27,7 +28,8 @@ port.on('message', async (request: WorkerRequest) => {
 
 async function answerTo({ job, control, zstd }: WorkerRequest): Promise<WorkerAnswer> {
   try {
-    return { result: await unpackLayer(job, new JobControl(control), zstd) };
+    const onRead = (readBytes: number): void => port.postMessage({ readBytes } satisfies WorkerAnswer);
+    return { result: await unpackLayer(job, new JobControl(control, onRead), zstd) };
   } catch (error) {
     if (error instanceof ShoalError)
       return { failure: { code: error.code, message: error.message, facts: error.facts } };

@@ -3,6 +3,8 @@ import type { WorldOptions } from './world-options.ts';
 
 /** The window never gets narrower than this many modelled chunks. */
 const WINDOW_CHUNKS_MIN = 16;
+/** Nor do those of consumers, which are told apart by less. */
+const AHEAD_CHUNKS_MIN = 4;
 
 /**
  * The same world with chunks that stand for `factor` real ones: every size and rate is divided by it, so times stay as they
@@ -11,14 +13,13 @@ const WINDOW_CHUNKS_MIN = 16;
 export function withLargerChunks(options: WorldOptions, factor: number): WorldOptions {
   if (factor === 1) return options;
   const { machine, zones, upOf, limits } = options;
-  const windowChunks = Math.max(WINDOW_CHUNKS_MIN, Math.ceil(DEFAULT_LIMITS.windowChunks / factor));
   return {
     ...options,
     blobSizesBytes: options.blobSizesBytes.map((size) => Math.ceil(size / factor)),
     upBytesPerSecond: options.upBytesPerSecond / factor,
     downBytesPerSecond: options.downBytesPerSecond / factor,
     originBytesPerSecond: options.originBytesPerSecond / factor,
-    limits: { ...slowed(factor), ...limits, windowChunks },
+    limits: { ...slowed(factor), ...limits, ...fewer(factor, { ...DEFAULT_LIMITS, ...limits }) },
     ...(upOf && { upOf: new Map([...upOf].map(([node, rate]) => [node, rate / factor])) }),
     ...(zones && { zones: { ...zones, linkBytesPerSecond: zones.linkBytesPerSecond / factor } }),
     ...(machine && {
@@ -34,6 +35,18 @@ export function withLargerChunks(options: WorldOptions, factor: number): WorldOp
         },
       },
     }),
+  };
+}
+
+/** Numbers of chunks that stand for bytes. */
+function fewer(factor: number, limits: SwarmLimits): Partial<SwarmLimits> {
+  const scaled = (chunks: number, min: number): number => Math.max(min, Math.ceil(chunks / factor));
+  return {
+    windowChunks: scaled(limits.windowChunks, WINDOW_CHUNKS_MIN),
+    aheadChunks: scaled(limits.aheadChunks, WINDOW_CHUNKS_MIN),
+    aheadChunksMin: scaled(limits.aheadChunksMin, AHEAD_CHUNKS_MIN),
+    frontBandChunks: scaled(limits.frontBandChunks, 2),
+    leaseChunks: scaled(limits.leaseChunks, 1),
   };
 }
 

@@ -55,7 +55,7 @@ export class SimNetwork {
       linksLeft: 0,
       life: receiver.life,
     };
-    const readyMs = node.machine.load(sizeBytes, stored.writtenAt[chunk] as number, nowMs);
+    const readyMs = node.machine.load(sizeBytes, { touchedAt: stored.touchedAt, chunk }, nowMs);
     if (readyMs > nowMs) this.#host.push(readyMs, { kind: 'flowStart', flow });
     else this.handleStart(flow);
   }

@@ -33,6 +33,7 @@ export type SimEvent =
   | { readonly kind: 'chunkArrived'; readonly flow: Flow }
   | { readonly kind: 'chunkStored'; readonly flow: Flow }
   | { readonly kind: 'unpacked'; readonly node: number; readonly life: number; readonly blob: SimBlob }
+  | { readonly kind: 'hashed'; readonly node: number; readonly life: number; readonly blob: SimBlob }
   | { readonly kind: 'originStart'; readonly read: OriginRead }
   | { readonly kind: 'originFailed'; readonly read: OriginRead; readonly failure: OriginFailure }
   | { readonly kind: 'fault'; readonly fault: Fault };
@@ -94,13 +95,18 @@ export interface StoredBlob {
   readonly blob: SimBlob;
   /** Per chunk: which bytes. */
   readonly bytes: Uint8Array;
-  /** Per chunk: the node's count of written bytes at the time, for the page cache. */
-  readonly writtenAt: Float64Array;
+  /** Per chunk: `cachedBytes` of the node's machine when it was last written or read. */
+  readonly touchedAt: Float64Array;
   held: number;
   /** Content is made of all chunks before it. */
   unpacked: number;
+  /** One of the node's unpack workers is at it, until all is unpacked. */
+  hasWorker: boolean;
   isUnpacking: boolean;
-  isOpen: boolean;
+  /** Chunks that containerd has read for the digest of what it takes over. */
+  hashed: number;
+  /** The core was told that it is wanted. */
+  isJoined: boolean;
   /** Bytes proved wrong once: from then on the origin alone is read. */
   isDistrusted: boolean;
 }

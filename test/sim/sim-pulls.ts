@@ -47,9 +47,23 @@ export class SimPulls {
         node.stored.set(blob, emptyStore(blob));
         node.openBlobs.add(blob);
         this.#host.rights.learn(node, blob.key, this.#host.localMs(node));
-        const { key, sizeBytes } = blob;
-        node.core.join({ key, sizeBytes, held: undefined, hashes: [] }, this.#host.localMs(node));
       }
+    }
+    this.#joinNext(node);
+  }
+
+  /** As in the agent: a place is free again when a layer is down, however long its unpacking takes. */
+  #joinNext(node: SimNode): void {
+    let left = node.machine.layersAtOnce;
+    for (const blob of node.openBlobs) {
+      if (left-- <= 0) return;
+      const stored = node.stored.get(blob);
+      if (stored === undefined || stored.isJoined) continue;
+      stored.isJoined = true;
+      const { key, sizeBytes } = blob;
+      const nowMs = this.#host.localMs(node);
+      node.core.join({ key, sizeBytes, held: undefined, hashes: [] }, nowMs);
+      if (node.machine.unpacks) node.core.setConsumer(key, { nextByte: 0, setsPace: true }, nowMs);
     }
   }
 
@@ -64,23 +78,37 @@ export class SimPulls {
     node.openBlobs.delete(blob);
     const { sizeBytes, hashes } = blob;
     if (!node.isLiar) node.core.seed({ key, sizeBytes, hashes }, this.#host.localMs(node));
+    this.#joinNext(node);
     this.advance(node, stored);
+    if (node.machine.keepsBlobs) this.#hashNext(node, stored);
     this.#endIfDone(node);
   }
 
-  /** Unpacks the next chunk when it is there and none is being unpacked. */
+  /** Unpacks the next chunk when it is there, a worker is free, and none is being unpacked. */
   advance(node: SimNode, stored: StoredBlob): void {
-    const { blob, unpacked, isUnpacking } = stored;
+    const { blob, unpacked, isUnpacking, touchedAt } = stored;
     if (!node.machine.unpacks || isUnpacking || unpacked >= blob.chunkCount) return;
-    if (stored.bytes[unpacked] === NO_BYTES) return;
+    if (stored.bytes[unpacked] === NO_BYTES || !takeWorker(node, stored)) return;
     stored.isUnpacking = true;
-    const { nowMs } = this.#host;
-    const endMs = node.machine.unpack(
-      chunkBytesOf(blob, unpacked),
-      stored.writtenAt[unpacked] as number,
-      nowMs,
-    );
+    const pages = { touchedAt, chunk: unpacked };
+    const endMs = node.machine.unpack(chunkBytesOf(blob, unpacked), pages, this.#host.nowMs);
     this.#host.push(endMs, { kind: 'unpacked', node: node.index, life: node.life, blob });
+  }
+
+  handleHashed(node: SimNode, blob: SimBlob): void {
+    const stored = node.stored.get(blob);
+    if (stored === undefined) return;
+    stored.hashed++;
+    this.#hashNext(node, stored);
+    this.#endIfDone(node);
+  }
+
+  /** containerd reads what it takes over, with a processor of its own. */
+  #hashNext(node: SimNode, { blob, hashed, touchedAt }: StoredBlob): void {
+    if (hashed >= blob.chunkCount) return;
+    const pages = { touchedAt, chunk: hashed };
+    const endMs = node.machine.readPages(chunkBytesOf(blob, hashed), pages, this.#host.nowMs);
+    this.#host.push(endMs, { kind: 'hashed', node: node.index, life: node.life, blob });
   }
 
   handleUnpacked(node: SimNode, blob: SimBlob): void {
@@ -88,9 +116,16 @@ export class SimPulls {
     if (stored === undefined) return;
     stored.isUnpacking = false;
     stored.unpacked++;
-    node.core.setConsumer(blob.key, stored.unpacked * CHUNK_SIZE_BYTES, this.#host.localMs(node));
-    this.advance(node, stored);
+    const nextByte = Math.min(blob.sizeBytes, stored.unpacked * CHUNK_SIZE_BYTES);
+    node.core.setConsumer(blob.key, { nextByte, setsPace: true }, this.#host.localMs(node));
+    if (stored.unpacked === blob.chunkCount) this.#freeWorker(node, stored);
+    else this.advance(node, stored);
     this.#endIfDone(node);
+  }
+
+  #freeWorker(node: SimNode, done: StoredBlob): void {
+    done.hasWorker = false;
+    for (const stored of node.stored.values()) this.advance(node, stored);
   }
 
   #seed(node: SimNode, blob: SimBlob): void {
@@ -116,8 +151,20 @@ export class SimPulls {
     if (node.machine.unpacks) {
       for (const stored of node.stored.values()) if (stored.unpacked < stored.blob.chunkCount) return;
     }
+    if (node.machine.keepsBlobs) {
+      for (const stored of node.stored.values()) if (stored.hashed < stored.blob.chunkCount) return;
+    }
     node.doneMs = Math.max(this.#host.nowMs, node.machine.idleAtMs);
     this.#pending.delete(node);
     this.#host.trace(5, node.index, 0);
   }
+}
+
+/** Layers wait for a worker in the order of the image. */
+function takeWorker(node: SimNode, stored: StoredBlob): boolean {
+  if (stored.hasWorker) return true;
+  let working = 0;
+  for (const other of node.stored.values()) if (other.hasWorker) working++;
+  stored.hasWorker = working < node.machine.unpackWorkers;
+  return stored.hasWorker;
 }

@@ -6,11 +6,13 @@ export function emptyStore(blob: SimBlob): StoredBlob {
   return {
     blob,
     bytes: new Uint8Array(blob.chunkCount),
-    writtenAt: new Float64Array(blob.chunkCount),
+    touchedAt: new Float64Array(blob.chunkCount),
     held: 0,
     unpacked: 0,
+    hasWorker: false,
     isUnpacking: false,
-    isOpen: true,
+    hashed: 0,
+    isJoined: false,
     isDistrusted: false,
   };
 }
@@ -27,7 +29,7 @@ export function keep(
   if (stored.bytes[chunk] !== NO_BYTES) return;
   stored.held++;
   stored.bytes[chunk] = bytes;
-  stored.writtenAt[chunk] = node.machine.writtenBytes;
+  stored.touchedAt[chunk] = node.machine.cachedBytes;
   for (const observer of host.observers) observer.onStored?.(node, blob, chunk, host.nowMs);
 }
 
@@ -35,4 +37,5 @@ export function forgetAll(stored: StoredBlob): void {
   stored.bytes.fill(NO_BYTES);
   stored.held = 0;
   stored.unpacked = 0;
+  stored.hashed = 0;
 }

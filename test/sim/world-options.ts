@@ -63,10 +63,16 @@ export interface Machine {
   readonly costs: Costs;
   /** Content over layer bytes; undefined when nothing is unpacked. */
   readonly unpackedOverPacked: number | undefined;
-  /** What was written this recently is read without the disk. */
+  /** What was written or read this recently is read without the disk. */
   readonly pageCacheBytes: number;
   /** What may wait to be written while the writer goes on. */
   readonly dirtyBytes: number;
+  /** Layers that download at once, in the order of the image; all of them by default. */
+  readonly layersAtOnce?: number;
+  /** Layers that are unpacked at once, in the order in which they began to arrive; all by default. */
+  readonly unpackWorkers?: number;
+  /** containerd keeps the blobs, and reads each once it is down: a link is free, its digest is not. By default it discards them. */
+  readonly keepsBlobs?: boolean;
 }
 
 export interface Zones {

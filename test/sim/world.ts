@@ -282,6 +282,9 @@ export class World implements FaultWorld {
       case 'unpacked':
         this.#unpacked(event);
         return;
+      case 'hashed':
+        this.#hashed(event);
+        return;
       case 'proof':
         this.#prove(event);
         return;
@@ -333,6 +336,11 @@ export class World implements FaultWorld {
     if (!node.isAlive || node.life !== event.life) return;
     this.#pulls.handleUnpacked(node, event.blob);
     this.drain(node);
+  }
+
+  #hashed(event: Extract<SimEvent, { kind: 'hashed' }>): void {
+    const node = this.nodes[event.node] as SimNode;
+    if (node.isAlive && node.life === event.life) this.#pulls.handleHashed(node, event.blob);
   }
 
   #deliver(event: Extract<SimEvent, { kind: 'message' }>): void {

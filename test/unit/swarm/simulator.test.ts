@@ -83,9 +83,10 @@ test('SimMachine: a chunk waits for the processor, then for the disk; what was w
   const model = { diskBytesPerSecond: 100 * MB, cores: 1, costs, unpackedOverPacked: 1 };
   const machine = new SimMachine({ ...model, pageCacheBytes: 150 * MB, dirtyBytes: 0 });
   assert.is(Math.round(machine.store(100 * MB, 0)), 1100);
-  assert.is(Math.round(machine.load(100 * MB, 100 * MB, 2000)), 2000);
+  const pages = { touchedAt: Float64Array.of(100 * MB, 0), chunk: 0 };
+  assert.is(Math.round(machine.load(100 * MB, pages, 2000)), 2000);
   machine.store(100 * MB, 2000);
-  assert.is(Math.round(machine.load(100 * MB, 0, 4000)), 5000);
+  assert.is(Math.round(machine.load(100 * MB, { ...pages, chunk: 1 }, 4000)), 5000);
 });
 
 test('checkers: what a swarm must not do is found', () => {

@@ -369,4 +369,23 @@ test('without privileges owners and devices are left out, and sealed directories
   assert.is(fs.readFileSync(path.join(job.targetDirectory, 'sealed/f'), 'utf8'), '1');
 });
 
+test('UnpackPool.start() tells how far the layer file was read, and never more than was allowed', async () => {
+  const data = Buffer.alloc(7 * 2 ** 20, 1);
+  const plain = archive({ name: 'large', data });
+  const job = jobFor({ layer: plain, tar: plain, compression: 'none' });
+  const run = pool.start(job, never);
+  const told: number[] = [];
+  const half = Promise.withResolvers<void>();
+  run.onRead((readBytes) => {
+    told.push(readBytes);
+    if (readBytes === 4 * 2 ** 20) half.resolve();
+  });
+  run.advance(4 * 2 ** 20);
+  await half.promise;
+  assert.equal(told, [2 * 2 ** 20, 4 * 2 ** 20]);
+  run.advance(job.sizeBytes);
+  await run.result;
+  assert.is(told.at(-1), job.sizeBytes);
+});
+
 test.run();

@@ -1,0 +1,40 @@
+import type { SwarmLimits } from './limits.ts';
+
+/**
+ * How far ahead of their consumers blobs may be fetched. What comes long before it is unpacked leaves the page cache, and is
+ * read from the disk again: by the unpacker, and for peers, who ask for it while they are where this node was.
+ */
+export class ConsumerPace {
+  readonly #limits: SwarmLimits;
+  /** Blobs whose consumer has not come to the end, in the order in which they were wanted, and whether it has begun. */
+  readonly #consumed = new Map<string, boolean>();
+  #begun = 0;
+
+  constructor(limits: SwarmLimits) {
+    this.#limits = limits;
+  }
+
+  setConsumer(keyId: string, hasBegun: boolean): void {
+    if (hasBegun && this.#consumed.get(keyId) !== true) this.#begun++;
+    this.#consumed.set(keyId, hasBegun || this.#consumed.get(keyId) === true);
+  }
+
+  /** The consumer has had all, or wants nothing more. */
+  end(keyId: string): void {
+    if (this.#consumed.get(keyId) === true) this.#begun--;
+    this.#consumed.delete(keyId);
+  }
+
+  /**
+   * Consumers that are at work share what may be ahead of them; one that waits for its turn, behind others, gets enough to
+   * begin with. Endless for a blob without a consumer that sets a pace.
+   */
+  aheadChunks(keyId: string): number {
+    const hasBegun = this.#consumed.get(keyId);
+    if (hasBegun === undefined) return Number.POSITIVE_INFINITY;
+    const { aheadChunks, aheadChunksMin } = this.#limits;
+    const isFirst = this.#consumed.keys().next().value === keyId;
+    if (!hasBegun && !isFirst) return aheadChunksMin;
+    return Math.max(aheadChunksMin, Math.floor(aheadChunks / Math.max(1, this.#begun)));
+  }
+}
