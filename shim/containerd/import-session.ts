@@ -2,20 +2,14 @@ import { randomUUID } from 'node:crypto';
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { assert } from '../base/assert.ts';
-import type { RawDocument } from '../base/descriptor.ts';
 import type { Digest } from '../base/digest.ts';
 import { cancelled, throwIfAborted } from '../base/errors.ts';
 import type { ImagePlan, ImportSession, LayerPlan, ReadyLayer, WarmSession } from '../store/image-store.ts';
 import type { BlobStore } from './blob-store.ts';
 import type { ContainerdClient } from './containerd-client.ts';
 import { waitForCri } from './cri-image.ts';
-import {
-  configReferences,
-  indexReferences,
-  manifestReferences,
-  recordNames,
-  writeRecord,
-} from './image-records.ts';
+import { writeDocuments } from './image-documents.ts';
+import { recordNames, writeRecord } from './image-records.ts';
 import type { Lease } from './lease.ts';
 import type { Labels } from './messages.ts';
 import { placeTree } from './place-tree.ts';
@@ -93,7 +87,7 @@ export class ContainerdSession implements ImportSession, WarmSession {
    * end of a pull nothing else would be left to do meanwhile. A failure shows in `finish`.
    */
   beginDocuments(signal: AbortSignal): void {
-    this.#documents ??= this.#track(signal, (linked) => this.#writeDocuments(linked));
+    this.#documents ??= this.#track(signal, (linked) => writeDocuments(this.#parts, linked));
     this.#documents.catch(() => undefined);
   }
 
@@ -299,31 +293,6 @@ export class ContainerdSession implements ImportSession, WarmSession {
     } finally {
       signal.removeEventListener('abort', abort);
     }
-  }
-
-  async #writeDocuments(signal: AbortSignal): Promise<void> {
-    const { plan, direct, keepLayers } = this.#parts;
-    await this.#writeDocument('config', plan.config, configReferences(plan, direct?.snapshots.name), signal);
-    await this.#writeDocument('manifest', plan.manifest, manifestReferences(plan, keepLayers), signal);
-    if (plan.index !== undefined)
-      await this.#writeDocument('index', plan.index, indexReferences(plan.index), signal);
-  }
-
-  async #writeDocument(
-    kind: string,
-    document: RawDocument,
-    references: Labels,
-    signal: AbortSignal,
-  ): Promise<void> {
-    const { blobs, lease, nowMs, name, plan } = this.#parts;
-    const request = {
-      digest: document.descriptor.digest,
-      sizeBytes: document.descriptor.sizeBytes,
-      ref: `${name}-${kind}`,
-      lease: await lease.current(nowMs(), signal),
-      labels: (existing: Labels) => ({ ...sourceLabels(plan, existing), ...references }),
-    };
-    await blobs.importBytes(request, document.bytes, signal);
   }
 
   #keepsBlobs(): boolean {
