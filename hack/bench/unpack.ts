@@ -20,6 +20,7 @@ interface Layer {
   readonly compression: Compression;
   readonly digest: Digest;
   readonly diffId: Digest;
+  readonly tarBytes: number;
 }
 
 interface UnpackCase {
@@ -100,6 +101,8 @@ async function measure(unpackCase: UnpackCase, scratch: string): Promise<void> {
   const [oursSeconds, rivalSeconds] = [ours, rival].map((samples) =>
     median(samples.map(({ seconds }) => seconds)),
   );
+  const oursCpuSeconds = median(ours.map(({ cpuSeconds }) => cpuSeconds)) ?? 0;
+  const contentGB = layers.reduce((sum, { tarBytes }) => sum + tarBytes, 0) / 1e9;
   const line = {
     case: unpackCase.name,
     filesystem,
@@ -109,7 +112,9 @@ async function measure(unpackCase: UnpackCase, scratch: string): Promise<void> {
     rivalSeconds,
     oursSeconds,
     ratio: round((rivalSeconds ?? 0) / (oursSeconds ?? 1)),
-    oursCpuSeconds: median(ours.map(({ cpuSeconds }) => cpuSeconds)),
+    oursCpuSeconds,
+    oursCpuSecondsPerGB: round(oursCpuSeconds / contentGB),
+    rivalSecondsPerGB: round((rivalSeconds ?? 0) / contentGB),
     verifySeconds: median(verify.map(({ seconds }) => seconds)),
     rssBytes: process.resourceUsage().maxRSS * 1024,
   };
@@ -119,7 +124,8 @@ async function measure(unpackCase: UnpackCase, scratch: string): Promise<void> {
 
 function buildLayer(tar: string, compression: UnpackCase['compression'], base: string): Layer {
   const tarHash = `${base}.diff`;
-  const command = `${tar} | tee >(sha256sum > ${tarHash}) | ${COMPRESSORS[compression]} > ${base}; sha256sum < ${base}; wait`;
+  const tarSize = `${base}.size`;
+  const command = `${tar} | tee >(sha256sum > ${tarHash}) >(wc -c > ${tarSize}) | ${COMPRESSORS[compression]} > ${base}; sha256sum < ${base}; wait`;
   const digest = execFileSync('bash', ['-c', command], { encoding: 'utf8' });
   const diffId = fs.readFileSync(tarHash, 'utf8');
   const hex = (output: string): Digest => digestFromHex(output.slice(0, 64));
@@ -129,6 +135,7 @@ function buildLayer(tar: string, compression: UnpackCase['compression'], base: s
     compression,
     digest: hex(digest),
     diffId: hex(diffId),
+    tarBytes: Number(fs.readFileSync(tarSize, 'utf8')),
   };
 }
 

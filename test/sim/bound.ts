@@ -22,7 +22,10 @@ export function zoneBoundSeconds(options: WorldOptions): number {
   return imageBytesOf(options) / (options.zones?.linkBytesPerSecond ?? Number.POSITIVE_INFINITY);
 }
 
-/** Each node must write layers and content to its disk, and check, pass on and unpack them with its share of the CPU. */
+/**
+ * Each node must write layers and content to its disk, and check and unpack them with its share of the CPU. Where containerd keeps the
+ * blobs it reads each when all of it is there, and no more of it than fits can be in the page cache then.
+ */
 export function machineBoundSeconds(options: WorldOptions): number {
   const { machine } = options;
   if (machine === undefined) return 0;
@@ -30,7 +33,14 @@ export function machineBoundSeconds(options: WorldOptions): number {
   const contentBytes = imageBytes * (machine.unpackedOverPacked ?? 0);
   const { receiveSecondsPerGb, unpackSecondsPerGb } = machine.costs;
   const cpuSeconds = (imageBytes * receiveSecondsPerGb + contentBytes * unpackSecondsPerGb) / GB;
-  return Math.max((imageBytes + contentBytes) / machine.diskBytesPerSecond, cpuSeconds / machine.cores);
+  const diskBytes = imageBytes + contentBytes + bytesReadForDigests(options);
+  return Math.max(diskBytes / machine.diskBytesPerSecond, cpuSeconds / machine.cores);
+}
+
+function bytesReadForDigests({ machine, blobSizesBytes }: WorldOptions): number {
+  if (machine?.keepsBlobs !== true) return 0;
+  const { pageCacheBytes } = machine;
+  return blobSizesBytes.reduce((sum, size) => sum + Math.max(0, size - pageCacheBytes), 0);
 }
 
 export function imageBytesOf({ blobSizesBytes }: WorldOptions): number {
