@@ -82,6 +82,10 @@ bench-disk: $(stamp) ## Chunks of the cache written and read at several depths (
 bench-unpack: $(stamp) ## Unpacking of local layers against gzip into tar. CASE=NAME; RUNS=3; FILESYSTEM=tmpfs|ext4
 	@$(run) hack/bench/unpack.ts
 
+.PHONY: bench-costs
+bench-costs: $(stamp) ## What receiving, serving and unpacking cost the CPU, into test/sim/costs.json: by bench-peer and bench-unpack. RUNS=3
+	@$(run) hack/bench/costs.ts
+
 .PHONY: bench-swarm
 bench-swarm: $(stamp) ## Nodes in network namespaces pull at once, against the bound and the simulator (root). NODES=16; LINK=100mbit; ORIGIN=200mbit; CONTAINERD=1; COLD=1: agents that never pulled
 	@$(with_components) -- $(run) hack/bench/swarm.ts
