@@ -5,7 +5,7 @@ import { assert } from '../base/assert.ts';
 import type { Digest } from '../base/digest.ts';
 import { cancelled, throwIfAborted } from '../base/errors.ts';
 import type { ImagePlan, ImportSession, LayerPlan, ReadyLayer, WarmSession } from '../store/image-store.ts';
-import type { BlobStore } from './blob-store.ts';
+import type { BlobRoute, BlobStore } from './blob-store.ts';
 import type { ContainerdClient } from './containerd-client.ts';
 import { waitForCri } from './cri-image.ts';
 import { writeDocuments } from './image-documents.ts';
@@ -101,16 +101,23 @@ export class ContainerdSession implements ImportSession, WarmSession {
     });
   }
 
-  async takeBlob(index: number, blobPath: string, signal: AbortSignal): Promise<void> {
-    const plan = this.#layer(index);
+  checksBlob(index: number): boolean {
     const isOurs = this.#keepsBlobs() && this.blobPath(index) === undefined;
-    if (!isOurs || plan.descriptor.sizeBytes < EARLY_BLOB_BYTES_MIN) return;
-    const taken = this.#track(signal, (linked) => this.#addBlob(index, blobPath, {}, linked)).then(
-      () => true,
-      () => this.#dropIngest(index).then(() => false),
+    return isOurs && this.#layer(index).descriptor.sizeBytes >= EARLY_BLOB_BYTES_MIN;
+  }
+
+  async takeBlob(index: number, blobPath: string, signal: AbortSignal): Promise<boolean> {
+    if (!this.checksBlob(index)) return false;
+    const taken = this.#track(signal, (linked) => this.#addBlob(index, blobPath, {}, linked)).catch(() =>
+      this.#dropIngest(index),
     );
-    this.#early.set(index, taken);
-    await taken;
+    this.#early.set(
+      index,
+      taken.then((route) => route !== undefined),
+    );
+    const route = await taken;
+    // Of a blob that was there already, containerd has not looked at our copy.
+    return route !== undefined && route !== 'present';
   }
 
   addLayer(index: number, layer: ReadyLayer, signal: AbortSignal): Promise<string | undefined> {
@@ -220,7 +227,7 @@ export class ContainerdSession implements ImportSession, WarmSession {
   }
 
   /** Bytes that were not right are not to be found by the next attempt. */
-  async #dropIngest(index: number): Promise<void> {
+  async #dropIngest(index: number): Promise<undefined> {
     const signal = AbortSignal.timeout(ABORT_TIMEOUT_MS);
     await this.#parts.blobs.abort(this.#blobRef(index), signal).catch(() => undefined);
   }
@@ -229,7 +236,7 @@ export class ContainerdSession implements ImportSession, WarmSession {
     return `${this.#parts.name}-layer-${index}`;
   }
 
-  async #addBlob(index: number, path: string, more: Labels, signal: AbortSignal): Promise<void> {
+  async #addBlob(index: number, path: string, more: Labels, signal: AbortSignal): Promise<BlobRoute> {
     const { blobs, lease, nowMs } = this.#parts;
     const { digest, sizeBytes } = this.#layer(index).descriptor;
     const request = {
@@ -242,7 +249,7 @@ export class ContainerdSession implements ImportSession, WarmSession {
         ...more,
       }),
     };
-    await blobs.importFile(request, path, signal);
+    return await blobs.importFile(request, path, signal);
   }
 
   async #addTree(index: number, plan: LayerPlan, layer: ReadyLayer, signal: AbortSignal): Promise<void> {

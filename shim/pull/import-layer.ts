@@ -5,6 +5,7 @@ import { ErrorCode, isShoalError, throwIfAborted } from '../base/errors.ts';
 import type { Gate } from '../base/gate.ts';
 import type { Transfer } from '../peer/transfer.ts';
 import type { LayerPlan, LayerSession, ReadyLayer } from '../store/image-store.ts';
+import { checkLayerFile } from '../unpack/layer-digest.ts';
 import type { UnpackJob, UnpackPool, UnpackResult } from '../unpack/unpack-pool.ts';
 import type { LayerOrder } from './layer-order.ts';
 import { nameMissing } from './missing-content.ts';
@@ -124,10 +125,11 @@ async function unpackLayer(
       // Nothing lies below the lowest layer, so that its whiteouts have nothing to hide.
       mode: treeMode === 'none' ? 'verify' : index === 0 ? 'merge' : treeMode,
       targetDirectory: stagingDirectory ?? '',
+      leavesDigest: leavesDigest(context, index),
     } as const;
     await abortable(readable(transfer), signal);
     await context.order.turnOf(index, signal);
-    const { impliedDirectories } = await besides(
+    const [{ impliedDirectories }, isChecked] = await besides(
       (until) => giveBlob(context, index, transfer, until),
       () => {
         const unpacked = unpackTransfer(context, layer, transfer, target, signal);
@@ -136,6 +138,8 @@ async function unpackLayer(
       },
       signal,
     );
+    if (leavesDigest(context, index) && !isChecked)
+      await checkLayerFile(transfer.path, layer.descriptor.digest, signal);
     await transfer.confirm();
     show(transfer.prefixBytes);
     return { stagingDirectory, impliedDirectories };
@@ -144,16 +148,21 @@ async function unpackLayer(
   }
 }
 
+/** The store hashes the blob before it takes it for good, and then the unpacking thread need not. */
+function leavesDigest({ session }: LayerContext, index: number): boolean {
+  return session.checksBlob?.(index) ?? false;
+}
+
 /** Runs `aside` beside `main`, whose failure ends it. Both have ended when it settles. */
-async function besides<T>(
-  aside: (until: AbortSignal) => Promise<void>,
-  main: () => Promise<T>,
+async function besides<Main, Aside>(
+  aside: (until: AbortSignal) => Promise<Aside>,
+  main: () => Promise<Main>,
   signal: AbortSignal,
-): Promise<T> {
+): Promise<[Main, Aside]> {
   const stop = new AbortController();
   const running = aside(AbortSignal.any([signal, stop.signal]));
   try {
-    return await main();
+    return [await main(), await running];
   } catch (error) {
     stop.abort(error);
     throw error;
@@ -163,23 +172,23 @@ async function besides<T>(
 }
 
 /**
- * The store may look at a blob that is down while its tree is still being unpacked. Never rejects: whatever is wrong with the
- * layer, unpacking says.
+ * The store may look at a blob that is down while its tree is still being unpacked. True when it found the layer's digest. Never
+ * rejects: what is wrong with the layer is said elsewhere.
  */
 async function giveBlob(
   { session }: LayerContext,
   index: number,
   transfer: Transfer,
   signal: AbortSignal,
-): Promise<void> {
-  if (session.takeBlob === undefined) return;
+): Promise<boolean> {
+  if (session.takeBlob === undefined) return false;
   try {
     await abortable(transfer.finished, signal);
     await transfer.seal();
   } catch {
-    return;
+    return false;
   }
-  await session.takeBlob(index, transfer.path, signal);
+  return await session.takeBlob(index, transfer.path, signal);
 }
 
 async function storeLayer(
@@ -213,7 +222,7 @@ async function unpackTransfer(
   context: LayerContext,
   layer: LayerPlan,
   transfer: Transfer,
-  target: Pick<UnpackJob, 'mode' | 'targetDirectory'>,
+  target: Pick<UnpackJob, 'mode' | 'targetDirectory' | 'leavesDigest'>,
   signal: AbortSignal,
 ): Promise<UnpackResult> {
   throwIfAborted(signal, 'unpack a layer');
@@ -242,7 +251,7 @@ function jobOf(
   context: LayerContext,
   layer: LayerPlan,
   transfer: Transfer,
-  target: Pick<UnpackJob, 'mode' | 'targetDirectory'>,
+  target: Pick<UnpackJob, 'mode' | 'targetDirectory' | 'leavesDigest'>,
 ): UnpackJob {
   return {
     ...target,

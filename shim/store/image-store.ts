@@ -58,9 +58,12 @@ export interface LayerSession {
   stagingDirectory(index: number, signal: AbortSignal): Promise<string>;
   /**
    * Before `addLayer`, once all bytes of a large blob are there: a store that checks digests itself may begin to take it over, whatever
-   * comes of the layer. Never rejects. The file must not be written to again.
+   * comes of the layer. Never rejects. The file must not be written to again. True when the store has hashed these very bytes
+   * and found the layer's digest.
    */
-  takeBlob?(index: number, blobPath: string, signal: AbortSignal): Promise<void>;
+  takeBlob?(index: number, blobPath: string, signal: AbortSignal): Promise<boolean>;
+  /** Whether `takeBlob` is going to hash the layer's blob: hashing it elsewhere as well would be for nothing. */
+  checksBlob?(index: number): boolean;
   /** Takes over one layer, in any order; commits in layer order inside. Gives the path of the stored blob if peers can be served from it. */
   addLayer(index: number, layer: ReadyLayer, signal: AbortSignal): Promise<string | undefined>;
   /**

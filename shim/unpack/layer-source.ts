@@ -7,22 +7,32 @@ import type { JobControl } from './control.ts';
 /** One read of the layer file, bytes: about what inflates to one piece of tar. */
 const READ_BYTES = 512 * 1024;
 
-/** Reads a layer file in order, never beyond the announced prefix, and hashes it. Two blocks exist, used in turn. */
+export interface LayerSourceOptions {
+  readonly path: string;
+  readonly sizeBytes: number;
+  readonly control: JobControl;
+  /** Whether to hash on the way; else `digest` reads the file once more. */
+  readonly hashes: boolean;
+}
+
+/** Reads a layer file in order, never beyond the announced prefix. Two blocks exist, used in turn. */
 export class LayerSource {
   readonly #fd: number;
   readonly #path: string;
   readonly #sizeBytes: number;
   readonly #control: JobControl;
+  readonly #hashes: boolean;
   readonly #hash = createHash('sha256');
   readonly #blocks = [Buffer.allocUnsafeSlow(READ_BYTES), Buffer.allocUnsafeSlow(READ_BYTES)];
   #turn = 0;
   #readBytes = 0;
   #ahead: Buffer | undefined;
 
-  constructor(path: string, sizeBytes: number, control: JobControl) {
+  constructor({ path, sizeBytes, control, hashes }: LayerSourceOptions) {
     this.#path = path;
     this.#sizeBytes = sizeBytes;
     this.#control = control;
+    this.#hashes = hashes;
     this.#fd = atFile(path, () => fs.openSync(path, 'r'));
   }
 
@@ -50,18 +60,33 @@ export class LayerSource {
     this.#readBytes += gotBytes;
     this.#control.noteRead(this.#readBytes, this.#readBytes === this.#sizeBytes);
     this.#ahead = block.subarray(0, gotBytes);
-    this.#hash.update(this.#ahead);
+    if (this.#hashes) this.#hash.update(this.#ahead);
   }
 
-  /** The digest of all bytes. Call at the end. @throws SizeMismatch when the file goes on */
-  digest(): Digest {
+  /** To be called at the end. @throws SizeMismatch when the file goes on */
+  checkSize(): void {
     const { size } = atFile(this.#path, () => fs.fstatSync(this.#fd));
     if (size !== this.#sizeBytes) throw this.#wrongSize(size);
+  }
+
+  /** The digest of all bytes. Call at the end. */
+  digest(): Digest {
+    if (!this.#hashes) this.#hashAll();
     return digestFromHex(this.#hash.digest('hex'));
   }
 
   close(): void {
     fs.closeSync(this.#fd);
+  }
+
+  #hashAll(): void {
+    const block = this.#blocks[0] as Buffer;
+    for (let at = 0; at < this.#sizeBytes; ) {
+      const gotBytes = atFile(this.#path, () => fs.readSync(this.#fd, block, 0, block.length, at));
+      if (gotBytes === 0) throw this.#wrongSize(at);
+      this.#hash.update(block.subarray(0, gotBytes));
+      at += gotBytes;
+    }
   }
 
   #wrongSize(foundBytes: number): ShoalError {

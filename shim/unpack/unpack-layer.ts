@@ -10,6 +10,7 @@ import {
   type Inflater,
   type ZstdBackend,
 } from './inflate.ts';
+import { digestMismatch } from './layer-digest.ts';
 import { LayerSource } from './layer-source.ts';
 import type { InflateStep } from './node-codec.ts';
 import { TarDecoder } from './tar-decoder.ts';
@@ -25,7 +26,8 @@ export async function unpackLayer(
   control: JobControl,
   zstd?: ZstdBackend,
 ): Promise<UnpackResult> {
-  const source = new LayerSource(job.sourcePath, job.sizeBytes, control);
+  const { sourcePath: path, sizeBytes, leavesDigest = false } = job;
+  const source = new LayerSource({ path, sizeBytes, control, hashes: !leavesDigest });
   const pipeline = new LayerPipeline(job, control, source, zstd);
   try {
     return await pipeline.run();
@@ -66,7 +68,8 @@ class LayerPipeline {
     } catch (error) {
       await this.#explain(error);
     }
-    this.#checkLayerDigest();
+    this.#source.checkSize();
+    if (this.#job.leavesDigest !== true) this.#checkLayerDigest();
     return {
       diffId: this.#checkedDiffId(),
       unpackedBytes: this.#writer?.unpackedBytes ?? this.#tarBytes,
@@ -161,6 +164,7 @@ class LayerPipeline {
     );
     if (!isContent) throw error;
     while (this.#nextInput() !== undefined);
+    this.#source.checkSize();
     this.#checkLayerDigest();
     throw error;
   }
@@ -168,21 +172,14 @@ class LayerPipeline {
   #checkedDiffId(): Digest {
     const found = digestFromHex(this.#tarHash.digest('hex'));
     const wanted = this.#job.diffId;
-    if (wanted !== undefined && found !== wanted) throw mismatch('diff', found, wanted);
+    if (wanted !== undefined && found !== wanted) throw digestMismatch('diff', found, wanted);
     return found;
   }
 
   #checkLayerDigest(): void {
     const found = this.#source.digest();
-    if (found !== this.#job.digest) throw mismatch('layer', found, this.#job.digest);
+    if (found !== this.#job.digest) throw digestMismatch('layer', found, this.#job.digest);
   }
-}
-
-function mismatch(which: 'layer' | 'diff', found: string, wanted: string): ShoalError {
-  const what = which === 'layer' ? 'its digest' : 'the digest of its tar';
-  return new ShoalError(ErrorCode.DigestMismatch, `Cannot unpack layer "${wanted}": ${what} is ${found}`, {
-    facts: { which, found, wanted },
-  });
 }
 
 /** By the first bytes (RFC 1952; RFC 8878, frames and skippable frames). */

@@ -8,6 +8,8 @@ export interface UnpackJob {
   readonly sourcePath: string;
   readonly sizeBytes: number;
   readonly digest: Digest;
+  /** The caller checks `digest` before the tree is used. A job that fails looks at it all the same, to say what is wrong. */
+  readonly leavesDigest?: boolean;
   /** The digest that the tar must have; undefined: whatever it has, told in the result. */
   readonly diffId: Digest | undefined;
   readonly compression: Compression;

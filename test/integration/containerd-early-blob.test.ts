@@ -84,6 +84,23 @@ if (canRun(containerdSkipReason(testedVersion, 'crictl-go'))) {
     await runCrictl(node.cri, 'rmi', reference);
     await assertNothingLeft(node);
   });
+
+  test('a large layer whose tar is right and whose blob is not is refused', async () => {
+    await using origin = await startOriginSite();
+    await using node = await startNodeSite();
+    const entries = [{ name: 'large', content: randomBytes(LARGE_BYTES, 'time stamp') }];
+    using image = await buildImage({ layers: [{ entries }] });
+    const { reference } = await origin.push(image, 'team/stamp');
+    // The time in gzip's header: what it inflates to stays the same.
+    const fault = { kind: 'wrong-byte', at: 4 } as const;
+    const struck = origin.gate.inject({ class: 'blob', path: image.layers[0]?.digest ?? '', fault });
+    const error = await pull(node.cri, reference).catch((reason: unknown) => reason);
+    assert.ok(error instanceof Error && struck.hits() > 0);
+    assert.match(node.agent.log(), /DIGEST_MISMATCH/);
+    await assertNothingLeft(node);
+    struck.remove();
+    await pull(node.cri, reference);
+  });
 }
 
 test.run();

@@ -186,6 +186,18 @@ test('start() calls a layer damaged on its way a wrong digest, not a malformed l
   assert.is(error.facts.which, 'layer');
 });
 
+test('start() leaves the digest of the blob to a caller who checks it, and still says what is wrong with a damaged one', async () => {
+  const layer = zlib.gzipSync(tar);
+  const left = { digest: digestOf('something else'), leavesDigest: true };
+  assert.is((await startAll(jobFor({ layer, tar }, left)).result).diffId, digestOf(tar));
+  const wrongDiff = { leavesDigest: true, diffId: digestOf('something else') };
+  const ofDiff = await failure(startAll(jobFor({ layer, tar }, wrongDiff)).result, 'DIGEST_MISMATCH');
+  assert.is(ofDiff.facts.which, 'diff');
+  const damaged = Buffer.from(layer).fill(0xff, 5_000, 5_010);
+  const job = jobFor({ layer: damaged, tar }, { digest: digestOf(layer), leavesDigest: true });
+  assert.is((await failure(startAll(job).result, 'DIGEST_MISMATCH')).facts.which, 'layer');
+});
+
 test('start() refuses a file that is shorter or longer than its descriptor says', async () => {
   const layer = zlib.gzipSync(tar);
   await failure(startAll(jobFor({ layer, tar }, { sizeBytes: layer.length + 1 })).result, 'SIZE_MISMATCH');
