@@ -126,6 +126,12 @@ export function readIfCached(fd: number, bytes: Uint8Array, offset: number): num
   return count;
 }
 
+/** Lets a socket count as readable only when `count` bytes have come, its window is full, or it ended (SO_RCVLOWAT of socket(7)). */
+export function setReceiveLowWater(fd: number, count: number): void {
+  const value = new Int32Array([count]);
+  check('setsockopt', calls().setsockopt(fd, SOL_SOCKET, SO_RCVLOWAT, value, value.byteLength));
+}
+
 export function prctl(option: number, argument: number): void {
   check('prctl', calls().prctl(option, argument, 0, 0, 0));
 }
@@ -142,6 +148,8 @@ export function forgetPages(address: bigint, lengthBytes: number): void {
 
 const MADV_DONTNEED = 4;
 const RWF_NOWAIT = 8;
+const SOL_SOCKET = 1;
+const SO_RCVLOWAT = 18;
 const AT_FDCWD = -100;
 const AT_SYMLINK_NOFOLLOW = 0x100;
 
@@ -159,6 +167,7 @@ const SIGNATURES = {
   copy_file_range:
     'int64_t copy_file_range(int from, void *fromOffset, int to, void *toOffset, size_t length, uint flags)',
   preadv2: 'int64_t preadv2(int fd, const iovec *places, int count, int64_t offset, int flags)',
+  setsockopt: 'int setsockopt(int fd, int level, int option, const void *value, uint size)',
   prctl: 'int prctl(int option, ulong argument2, ulong argument3, ulong argument4, ulong argument5)',
   malloc_trim: 'int malloc_trim(size_t pad)',
   madvise: 'int madvise(void *address, size_t length, int advice)',

@@ -58,6 +58,11 @@ export class FrameReader {
     return this.#target;
   }
 
+  /** Bytes of that target which have not come yet. */
+  get openTargetLeftBytes(): number {
+    return this.#target === undefined ? 0 : this.#target.buffer.length - this.#targetBytes;
+  }
+
   nextBuffer(): Buffer {
     if (this.#target !== undefined) return this.#target.buffer.subarray(this.#targetBytes);
     return this.#scratch;

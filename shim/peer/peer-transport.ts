@@ -1,4 +1,5 @@
 import { createServer, connect as netConnect, type Server, type Socket } from 'node:net';
+import { setReceiveLowWater } from '../base/posix.ts';
 import type { PeerId } from '../swarm/messages.ts';
 
 /** How connections are made: in the clear, or with TLS. */
@@ -9,6 +10,8 @@ export interface PeerTransport {
   readonly readyEvent: 'connection' | 'secureConnection';
   /** Dials. Bytes are read into what `nextBuffer` gives and handed to `onRead`, which pauses by returning false. */
   connect(options: DialOptions): Socket;
+  /** Lets the next read wait for `count` bytes, which must be on their way: fewer reads, and larger ones. */
+  gather(socket: Socket, count: number): void;
   /** Makes a server that is not listening yet. */
   createServer(): Server;
   /** Who is at the other end; undefined where that cannot be told. Only for sockets that data has come from. */
@@ -44,9 +47,18 @@ export const plainTransport: PeerTransport = {
   isSecure: false,
   readyEvent: 'connection',
   connect: (options) => netConnect({ ...SOCKET_OPTIONS, ...placeOf(options), onread: readInPlace(options) }),
+  gather: (socket, count) => {
+    const fd = descriptorOf(socket);
+    if (fd >= 0) setReceiveLowWater(fd, count);
+  },
   createServer: () => createServer(SOCKET_OPTIONS),
   identify: () => undefined,
 };
+
+/** Negative when there is none (any more). Node has no public name for it. */
+function descriptorOf(socket: Socket): number {
+  return (socket as Socket & { readonly _handle?: { readonly fd?: number } | null })._handle?.fd ?? -1;
+}
 
 export function placeOf({ host, port }: DialOptions): { readonly host: string; readonly port: number } {
   return { host, port };

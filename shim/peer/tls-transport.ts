@@ -72,6 +72,9 @@ export class TlsTransport implements PeerTransport {
     });
   }
 
+  /** Nothing: what is left of a chunk may have been read from the kernel and not been decrypted. */
+  gather(): void {}
+
   createServer(): Server {
     const server = createServer({
       ...SOCKET_OPTIONS,
