@@ -110,7 +110,9 @@ export interface SwarmLimits {
   readonly stalledMs: number;
   /** Same when nobody even offers what is missing, ms. Longer: usually somebody is reading it. */
   readonly starvedMs: number;
-  /** The least useful neighbour is exchanged this often when others are known, ms. */
+  /** The least useful neighbours are exchanged when others are known: first after this, then after twice that, and so on, ms. */
+  readonly neighbourReviewFirstMs: number;
+  /** Same, longest time between two exchanges, and how long the left one is not followed again, ms. */
   readonly neighbourReviewMs: number;
 }
 
@@ -168,6 +170,7 @@ export const DEFAULT_LIMITS: SwarmLimits = {
   directoryLostMs: 2_000,
   stalledMs: 5_000,
   starvedMs: 30_000,
+  neighbourReviewFirstMs: 500,
   neighbourReviewMs: 10_000,
 };
 

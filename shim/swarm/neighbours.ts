@@ -31,7 +31,9 @@ const USELESS_PER_TURN = 2;
 /** Neighbours beyond the target while request places stand idle; the rest of the places is for those that come later and follow. */
 const EXTRA_WHEN_SHORT = 4;
 const FIRST_WINDOW = 2;
-/** A neighbour is not judged before it had this much of a review interval. */
+/** Neighbours exchanged at a review. */
+const EXCHANGES = 2;
+/** A neighbour is not judged before it had this much of the time between two reviews. */
 const REVIEW_SHARE = 0.5;
 
 /** Whom this node follows for one blob, and who else could be followed. */
@@ -46,6 +48,8 @@ export class Neighbours {
   /** How many live neighbours hold each chunk. */
   readonly copies: Uint8Array;
   #reviewAtMs = 0;
+  #reviewGapMs: number;
+  #hadChoice = false;
   /** Set when more neighbours would help but nobody else is known who has room. */
   needsHolders = false;
 
@@ -55,6 +59,7 @@ export class Neighbours {
     this.#sizeBytes = blob.sizeBytes;
     this.#chunkCount = blob.chunkCount;
     this.copies = new Uint8Array(blob.chunkCount);
+    this.#reviewGapMs = context.limits.neighbourReviewMs;
   }
 
   get size(): number {
@@ -264,22 +269,39 @@ export class Neighbours {
     this.#context.send(neighbour.peer, { kind: 'follow', key: this.#key, sizeBytes: this.#sizeBytes });
   }
 
+  /**
+   * Exchanges those that gave least for others drawn at random. First comers know only each other at first, and stay the
+   * busiest of all as everybody follows them: without exchange they would wait for each other to the end.
+   */
   #review(nowMs: number): void {
-    const { neighboursTarget, neighbourReviewMs } = this.#context.limits;
-    if (nowMs < this.#reviewAtMs) return;
-    this.#reviewAtMs = nowMs + this.#context.prng.jitter(neighbourReviewMs, 20);
-    let worst: Neighbour | undefined;
-    for (const neighbour of this.#followed.values()) {
-      const isJudged = neighbour.state === 'live' && neighbour.inFlight === 0;
-      if (isJudged && nowMs - neighbour.sinceMs >= neighbourReviewMs * REVIEW_SHARE) {
-        if (worst === undefined || neighbour.delivered < worst.delivered) worst = neighbour;
-      }
+    const { neighboursTarget, neighbourReviewFirstMs, neighbourReviewMs } = this.#context.limits;
+    const hasChoice = () => this.#known.size > this.#followed.size && this.#followed.size >= neighboursTarget;
+    if (!this.#hadChoice && hasChoice()) {
+      this.#hadChoice = true;
+      this.#reviewGapMs = neighbourReviewFirstMs;
+      this.#reviewAtMs = nowMs + this.#context.prng.jitter(this.#reviewGapMs, 20);
     }
-    const hasOthers = this.#known.size > this.#followed.size;
-    if (worst !== undefined && hasOthers && this.#followed.size >= neighboursTarget) {
+    if (nowMs < this.#reviewAtMs) return;
+    const beforeMs = nowMs - this.#reviewGapMs * REVIEW_SHARE;
+    this.#reviewGapMs = Math.min(neighbourReviewMs, 2 * this.#reviewGapMs);
+    this.#reviewAtMs = nowMs + this.#context.prng.jitter(this.#reviewGapMs, 20);
+    for (let turn = 0; turn < EXCHANGES && hasChoice(); turn++) {
+      const worst = this.#leastUseful(beforeMs);
+      if (worst === undefined) break;
+      const [other] = this.#context.prng.shuffle(this.#candidates(nowMs));
       this.drop(worst.peer, nowMs, neighbourReviewMs);
+      if (other !== undefined) this.#follow(other, nowMs);
     }
     for (const neighbour of this.#followed.values()) neighbour.delivered = 0;
+  }
+
+  #leastUseful(beforeMs: number): Neighbour | undefined {
+    let worst: Neighbour | undefined;
+    for (const neighbour of this.#followed.values()) {
+      if (neighbour.state !== 'live' || neighbour.inFlight > 0 || neighbour.sinceMs > beforeMs) continue;
+      if (worst === undefined || neighbour.delivered < worst.delivered) worst = neighbour;
+    }
+    return worst;
   }
 
   #forgetOldest(): void {
