@@ -124,11 +124,15 @@ export class BlobSwarm {
 
   /** Where chunks may be asked for or read: they are chosen at random up to there, but not far ahead of a consumer that sets the pace. */
   windowEnd(): number {
-    const aheadChunks = this.#context.pace.aheadChunks(this.keyId);
     return Math.min(
       this.ledger.windowEnd(this.#context.limits.windowChunks),
-      this.fetcher.consumerChunk + aheadChunks,
+      this.fetcher.consumerChunk + this.aheadChunks,
     );
+  }
+
+  /** How far ahead of its consumer the blob may be fetched now. */
+  get aheadChunks(): number {
+    return this.#context.pace.aheadChunks(this.keyId, this.fetcher.isConsumerHungry);
   }
 
   /** Whether the consumer has to come further before anything more is fetched. */

@@ -7,8 +7,6 @@ import type { Neighbour, Neighbours } from './neighbours.ts';
 import type { ChunkRequest } from './request-table.ts';
 import type { SwarmContext } from './swarm-context.ts';
 
-/** The consumer has enough when the prefix is this far ahead of it, chunks (32 MiB): no front band then. */
-const CONSUMER_AHEAD_CHUNKS = 16;
 /** A neighbour's window may grow to this many times its fair share of the requests. */
 const WINDOW_SHARES = 3;
 /** A request that takes this many times the usual is slow. */
@@ -69,6 +67,12 @@ export class ChunkFetcher {
       else turn++;
     }
     return finite(resumesMs);
+  }
+
+  /** Whether the consumer has hardly anything left to take. */
+  get isConsumerHungry(): boolean {
+    const { consumerEnoughChunks } = this.#context.limits;
+    return this.#ledger.held.firstMissing() - this.consumerChunk < consumerEnoughChunks;
   }
 
   /** Whether chunks of the window can be asked for now. */
@@ -183,7 +187,7 @@ export class ChunkFetcher {
     const from = held.firstMissing();
     const to = this.#windowEnd();
     if (inOrder) return open.firstPresent(from, to);
-    if (from - this.consumerChunk < CONSUMER_AHEAD_CHUNKS && prng.chance(1, 4)) {
+    if (this.isConsumerHungry && prng.chance(1, 4)) {
       const front = pickCommon(
         open,
         neighbour.available,

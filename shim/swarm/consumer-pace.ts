@@ -1,5 +1,8 @@
 import type { SwarmLimits } from './limits.ts';
 
+/** One that waits for chunks is not behind: chunks are chosen from so many times as far, which keeps those of different nodes different. */
+const HUNGRY_SHARES = 2;
+
 /**
  * How far ahead of their consumers blobs may be fetched. What comes long before it is unpacked leaves the page cache, and is
  * read from the disk again: by the unpacker, and for peers, who ask for it while they are where this node was.
@@ -29,12 +32,13 @@ export class ConsumerPace {
    * Consumers that are at work share what may be ahead of them; one that waits for its turn, behind others, gets enough to
    * begin with. Endless for a blob without a consumer that sets a pace.
    */
-  aheadChunks(keyId: string): number {
+  aheadChunks(keyId: string, isHungry: boolean): number {
     const hasBegun = this.#consumed.get(keyId);
     if (hasBegun === undefined) return Number.POSITIVE_INFINITY;
     const { aheadChunks, aheadChunksMin } = this.#limits;
     const isFirst = this.#consumed.keys().next().value === keyId;
     if (!hasBegun && !isFirst) return aheadChunksMin;
-    return Math.max(aheadChunksMin, Math.floor(aheadChunks / Math.max(1, this.#begun)));
+    const chunks = aheadChunks * (isHungry ? HUNGRY_SHARES : 1);
+    return Math.max(aheadChunksMin, Math.floor(chunks / Math.max(1, this.#begun)));
   }
 }

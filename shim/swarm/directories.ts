@@ -180,8 +180,7 @@ export class Directories {
 
   /** Whether the window has moved on by so much that the directory should hear of it: it grants leases only in there. */
   get isWindowStale(): boolean {
-    const { limits, pace } = this.#context;
-    const windowChunks = Math.min(limits.windowChunks, pace.aheadChunks(this.#blob.keyId));
+    const windowChunks = Math.min(this.#context.limits.windowChunks, this.#blob.aheadChunks);
     return this.#blob.windowEnd() - this.#toldWindowEnd >= windowChunks / WINDOW_STALE_PART;
   }
 

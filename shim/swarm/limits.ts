@@ -43,11 +43,13 @@ export interface SwarmLimits {
   /** Window of random selection: the first so many missing chunks (512 MiB). Wide enough for the swarm's bandwidth-delay product. */
   readonly windowChunks: number;
   /**
-   * How far ahead of consumers that set a pace chunks are fetched, over all blobs (256 MiB): wide enough for chunks to spread through a
+   * How far ahead of consumers that set a pace chunks are fetched, over all blobs (160 MiB, twice that for those that wait): wide enough for chunks to spread through a
    * thousand nodes, and of blob and tree little enough to be in the page cache of 1 GB until they are unpacked and passed on.
    */
   readonly aheadChunks: number;
-  /** Of these at least so many for each blob (32 MiB), also for one whose consumer has not begun. */
+  /** The consumer has enough when all of this is there ahead of it (32 MiB): no front band then. */
+  readonly consumerEnoughChunks: number;
+  /** At least so many for each blob (32 MiB), also for one whose consumer has not begun. */
   readonly aheadChunksMin: number;
   /** Missing chunks just ahead of the consumer that a quarter of the requests serve. */
   readonly frontBandChunks: number;
@@ -131,7 +133,8 @@ export const DEFAULT_LIMITS: SwarmLimits = {
   busyHintMinMs: 10,
   busyHintMaxMs: 200,
   windowChunks: 256,
-  aheadChunks: 128,
+  aheadChunks: 80,
+  consumerEnoughChunks: 16,
   aheadChunksMin: 16,
   frontBandChunks: 8,
   haveDelayMs: 50,

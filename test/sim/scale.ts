@@ -45,6 +45,7 @@ function fewer(factor: number, limits: SwarmLimits): Partial<SwarmLimits> {
     windowChunks: scaled(limits.windowChunks, WINDOW_CHUNKS_MIN),
     aheadChunks: scaled(limits.aheadChunks, WINDOW_CHUNKS_MIN),
     aheadChunksMin: scaled(limits.aheadChunksMin, AHEAD_CHUNKS_MIN),
+    consumerEnoughChunks: scaled(limits.consumerEnoughChunks, 2),
     frontBandChunks: scaled(limits.frontBandChunks, 2),
     leaseChunks: scaled(limits.leaseChunks, 1),
   };
