@@ -8,7 +8,7 @@ import { SwarmNode } from '../../../shim/swarm/swarm-node.ts';
 
 const key: BlobKey = { host: 'registry.test', digest: `sha256:${'3'.repeat(64)}` as Digest };
 const sizeBytes = 8 * CHUNK_SIZE_BYTES;
-const peers = Array.from({ length: 20 }, (_, index) => `peer:${index + 1}`);
+const peers = Array.from({ length: 24 }, (_, index) => `peer:${index + 1}`);
 
 interface Told {
   readonly peer: string;
@@ -16,7 +16,7 @@ interface Told {
   readonly atMs: number;
 }
 
-/** What a node tells others until `untilMs` when it knows of 20 holders, each with a chunk whose hash nobody tells. */
+/** What a node tells others until `untilMs` when 14 of 24 holders follow it, each with a chunk whose hash nobody tells. */
 function tells(untilMs: number): Told[] {
   const node = new SwarmNode({ self: 'self:1', zone: 'z', seed: 1, mayReadOrigin: false });
   node.handleMembers(
@@ -42,6 +42,7 @@ function tells(untilMs: number): Told[] {
       );
     }
   };
+  for (const peer of peers.slice(0, 14)) node.handleMessage(peer, { kind: 'follow', key, sizeBytes }, 0);
   answer(0);
   for (let atMs = node.nextWakeupMs(); atMs !== undefined && atMs <= untilMs; atMs = node.nextWakeupMs()) {
     node.handleTimeout(atMs);
