@@ -102,7 +102,7 @@ export class Neighbours {
       this.#context.peers.failed(neighbour.peer, nowMs);
       this.drop(neighbour.peer, nowMs, this.#context.limits.backOffMinMs);
     }
-    this.#review(nowMs);
+    this.#review(held, nowMs);
     const { neighboursTarget, neighboursMax } = this.#context.limits;
     // Idle request places mean that the neighbours are overloaded: more of them are the cure.
     const isShort = this.#isShort && !isSated;
@@ -273,7 +273,7 @@ export class Neighbours {
    * Exchanges those that gave least for others drawn at random. First comers know only each other at first, and stay the
    * busiest of all as everybody follows them: without exchange they would wait for each other to the end.
    */
-  #review(nowMs: number): void {
+  #review(held: Bitmap, nowMs: number): void {
     const { neighboursTarget, neighbourReviewFirstMs, neighbourReviewMs } = this.#context.limits;
     const hasChoice = () => this.#known.size > this.#followed.size && this.#followed.size >= neighboursTarget;
     if (!this.#hadChoice && hasChoice()) {
@@ -286,7 +286,7 @@ export class Neighbours {
     this.#reviewGapMs = Math.min(neighbourReviewMs, 2 * this.#reviewGapMs);
     this.#reviewAtMs = nowMs + this.#context.prng.jitter(this.#reviewGapMs, 20);
     for (let turn = 0; turn < EXCHANGES && hasChoice(); turn++) {
-      const worst = this.#leastUseful(beforeMs);
+      const worst = this.#leastUseful(held, beforeMs);
       if (worst === undefined) break;
       const [other] = this.#context.prng.shuffle(this.#candidates(nowMs));
       this.drop(worst.peer, nowMs, neighbourReviewMs);
@@ -295,13 +295,19 @@ export class Neighbours {
     for (const neighbour of this.#followed.values()) neighbour.delivered = 0;
   }
 
-  #leastUseful(beforeMs: number): Neighbour | undefined {
+  #leastUseful(held: Bitmap, beforeMs: number): Neighbour | undefined {
     let worst: Neighbour | undefined;
     for (const neighbour of this.#followed.values()) {
       if (neighbour.state !== 'live' || neighbour.inFlight > 0 || neighbour.sinceMs > beforeMs) continue;
-      if (worst === undefined || neighbour.delivered < worst.delivered) worst = neighbour;
+      if (worst !== undefined && neighbour.delivered >= worst.delivered) continue;
+      if (!this.#isSoleSource(neighbour, held)) worst = neighbour;
     }
     return worst;
+  }
+
+  /** Who alone offers what is missing here may give little because all want it: left by all, it would keep that to itself. */
+  #isSoleSource({ available }: Neighbour, held: Bitmap): boolean {
+    return available.toArray().some((chunk) => this.copies[chunk] === 1 && !held.has(chunk));
   }
 
   #forgetOldest(): void {
