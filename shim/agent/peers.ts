@@ -1,3 +1,4 @@
+import { totalmem } from 'node:os';
 import type { Logger } from 'pino';
 import { splitHostPort } from '../config/setting.ts';
 import type { Config } from '../config/settings.ts';
@@ -6,6 +7,7 @@ import { peerIdOf } from '../peer/peer-address.ts';
 import { type PeerTransport, plainTransport } from '../peer/peer-transport.ts';
 import { openTlsTransport } from '../peer/tls-transport.ts';
 import type { PeerOptions } from '../peer/transfer-engine.ts';
+import { paceForMemory } from '../swarm/consumer-pace.ts';
 import { endpointSliceMembers } from './endpoint-slice-members.ts';
 import { defaultRouteAddress } from './node-address.ts';
 
@@ -36,8 +38,15 @@ export async function peersOf(
     transport,
     mayReadOrigin: config.DeployConfig.mode === 'root',
     members: membersOf(config, log),
+    swarmLimits: paceForMemory(availableMemoryBytes()),
     onNote: ({ event, peer, detail }) => log.debug({ peer, detail }, event),
   };
+}
+
+/** Of this process and the page cache of its files: what its cgroup may use, or the machine has. */
+function availableMemoryBytes(): number {
+  const limitBytes = process.constrainedMemory();
+  return limitBytes > 0 ? Math.min(limitBytes, totalmem()) : totalmem();
 }
 
 async function transportOf(

@@ -1,4 +1,4 @@
-import type { SwarmLimits } from './limits.ts';
+import { DEFAULT_LIMITS, type SwarmLimits } from './limits.ts';
 
 /** One that waits for chunks is not behind: chunks are chosen from so many times as far, which keeps those of different nodes different. */
 const HUNGRY_SHARES = 2;
@@ -41,4 +41,16 @@ export class ConsumerPace {
     const chunks = aheadChunks * (isHungry ? HUNGRY_SHARES : 1);
     return Math.max(aheadChunksMin, Math.floor(chunks / Math.max(1, this.#begun)));
   }
+}
+
+/** What the default limits are made for. */
+const DEFAULT_MEMORY_BYTES = 2 ** 30;
+
+/** How far ahead may be fetched where page cache and process together have `memoryBytes`: in proportion, and never less than by default. */
+export function paceForMemory(memoryBytes: number): Pick<SwarmLimits, 'aheadChunks' | 'aheadChunksMin'> {
+  const factor = Math.max(1, memoryBytes / DEFAULT_MEMORY_BYTES);
+  return {
+    aheadChunks: Math.floor(DEFAULT_LIMITS.aheadChunks * factor),
+    aheadChunksMin: Math.floor(DEFAULT_LIMITS.aheadChunksMin * factor),
+  };
 }

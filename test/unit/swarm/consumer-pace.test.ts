@@ -2,7 +2,7 @@ import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import type { BlobKey } from '../../../shim/base/blob-key.ts';
 import type { Digest } from '../../../shim/base/digest.ts';
-import { ConsumerPace } from '../../../shim/swarm/consumer-pace.ts';
+import { ConsumerPace, paceForMemory } from '../../../shim/swarm/consumer-pace.ts';
 import { CHUNK_SIZE_BYTES, DEFAULT_LIMITS } from '../../../shim/swarm/limits.ts';
 import { SwarmNode } from '../../../shim/swarm/swarm-node.ts';
 import { World } from '../../sim/world.ts';
@@ -107,6 +107,16 @@ test('SwarmNode: a pull that waits for its consumer for long is not stalled: it 
   assert.ok(node.isHeldBack(key, 200_000));
   node.setConsumer(key, { nextByte: sizeBytes / 2, setsPace: true }, 200_000);
   assert.not.ok(node.isHeldBack(key, 200_000));
+});
+
+test('paceForMemory() lets a machine with much memory fetch further ahead, and none less than by default', () => {
+  const { aheadChunks, aheadChunksMin } = DEFAULT_LIMITS;
+  assert.equal(paceForMemory(2 ** 29), { aheadChunks, aheadChunksMin });
+  assert.equal(paceForMemory(2 ** 30), { aheadChunks, aheadChunksMin });
+  assert.equal(paceForMemory(8 * 2 ** 30), {
+    aheadChunks: 8 * aheadChunks,
+    aheadChunksMin: 8 * aheadChunksMin,
+  });
 });
 
 test.run();
