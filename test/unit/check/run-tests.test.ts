@@ -134,7 +134,7 @@ test('run-tests stops what is running when it is interrupted', async () => {
     await new Promise((next) => setTimeout(next, 20));
   child.kill('SIGINT');
   assert.is(await ended, 130);
-  assert.not.ok(isRunning(Number(readFileSync(note, 'utf8'))));
+  assert.ok(await isGone(Number(readFileSync(note, 'utf8'))));
 });
 
 test('run-tests tells skips with their reason', () => {
@@ -177,6 +177,13 @@ test('timeLimitSeconds() reads the comment in the first lines only', () => {
   assert.is(timeLimitSeconds(`${'\n'.repeat(5)}// time limit: 180 s\n`), undefined);
   assert.is(timeLimitSeconds("const text = 'time limit: 180 s';\n"), undefined);
 });
+
+/** Who kills and ends does not wait until the killed is gone. */
+async function isGone(pid: number): Promise<boolean> {
+  for (let tries = 0; tries < 100 && isRunning(pid); tries++)
+    await new Promise((next) => setTimeout(next, 20));
+  return !isRunning(pid);
+}
 
 function isRunning(pid: number): boolean {
   try {
