@@ -5,9 +5,10 @@ import type { Digest } from '../../../shim/base/digest.ts';
 import type { OriginLimits } from '../../../shim/swarm/budget-bucket.ts';
 import { CHUNK_SIZE_BYTES, DEFAULT_LIMITS } from '../../../shim/swarm/limits.ts';
 import { MemberSet } from '../../../shim/swarm/member-set.ts';
-import type { Action, ChunkHash, PeerMessage } from '../../../shim/swarm/messages.ts';
+import type { ChunkHash, PeerMessage } from '../../../shim/swarm/messages.ts';
 import { Prng } from '../../../shim/swarm/prng.ts';
 import { SwarmNode } from '../../../shim/swarm/swarm-node.ts';
+import { drain, runUntil, sent } from '../../support/drive-swarm-node.ts';
 
 const key: BlobKey = { host: 'registry.test', digest: `sha256:${'1'.repeat(64)}` as Digest };
 const sizeBytes = 4 * CHUNK_SIZE_BYTES;
@@ -24,32 +25,6 @@ function nodeWithin(originLimits: OriginLimits | undefined, peers: readonly stri
   node.handleMembers([...peers.map((peer) => ({ peer, zone: 'z' }))], 0);
   for (const peer of peers) node.handleConnected(peer, { zone: 'z' }, 0);
   return node;
-}
-
-function drain(node: SwarmNode): Action[] {
-  const actions: Action[] = [];
-  for (let action = node.pollAction(); action !== undefined; action = node.pollAction()) actions.push(action);
-  return actions;
-}
-
-function sent<K extends PeerMessage['kind']>(
-  actions: readonly Action[],
-  kind: K,
-): Extract<PeerMessage, { kind: K }>[] {
-  return actions.flatMap((action) =>
-    action.kind === 'send' && action.message.kind === kind
-      ? [action.message as Extract<PeerMessage, { kind: K }>]
-      : [],
-  );
-}
-
-function runUntil(node: SwarmNode, untilMs: number): Action[] {
-  const actions = drain(node);
-  for (let atMs = node.nextWakeupMs(); atMs !== undefined && atMs <= untilMs; atMs = node.nextWakeupMs()) {
-    node.handleTimeout(atMs);
-    actions.push(...drain(node));
-  }
-  return actions;
 }
 
 test('SwarmNode: nonsense from a peer never throws', () => {

@@ -3,8 +3,9 @@ import * as assert from 'uvu/assert';
 import type { BlobKey } from '../../../shim/base/blob-key.ts';
 import type { Digest } from '../../../shim/base/digest.ts';
 import { CHUNK_SIZE_BYTES, DEFAULT_LIMITS } from '../../../shim/swarm/limits.ts';
-import type { Action, HashRun, Holder, PeerMessage } from '../../../shim/swarm/messages.ts';
+import type { Action, HashRun, Holder } from '../../../shim/swarm/messages.ts';
 import { SwarmNode } from '../../../shim/swarm/swarm-node.ts';
+import { drain, runUntil, sent } from '../../support/drive-swarm-node.ts';
 
 const key: BlobKey = { host: 'registry.test', digest: `sha256:${'2'.repeat(64)}` as Digest };
 const sizeBytes = 4 * CHUNK_SIZE_BYTES;
@@ -27,31 +28,10 @@ function toldToImport(known: readonly HashRun[]): { node: SwarmNode; actions: Ac
   return { node, actions: drain(node) };
 }
 
-function drain(node: SwarmNode): Action[] {
-  const actions: Action[] = [];
-  for (let action = node.pollAction(); action !== undefined; action = node.pollAction()) actions.push(action);
-  return actions;
-}
-
-function runUntil(node: SwarmNode, untilMs: number): Action[] {
-  const actions = drain(node);
-  for (let atMs = node.nextWakeupMs(); atMs !== undefined && atMs <= untilMs; atMs = node.nextWakeupMs()) {
-    node.handleTimeout(atMs);
-    actions.push(...drain(node));
-  }
-  return actions;
-}
-
-function requestsIn(actions: readonly Action[]): Extract<PeerMessage, { kind: 'request' }>[] {
-  return actions.flatMap((action) =>
-    action.kind === 'send' && action.message.kind === 'request' ? [action.message] : [],
-  );
-}
-
 test('ImportTasks: a source is asked for the chunk without being followed: it may have no place for followers', () => {
   const { actions } = toldToImport(hashes);
   assert.equal(
-    requestsIn(actions).map(({ chunk }) => chunk),
+    sent(actions, 'request').map(({ chunk }) => chunk),
     [2],
   );
   assert.not(actions.some((action) => action.kind === 'send' && action.message.kind === 'follow'));
@@ -59,22 +39,22 @@ test('ImportTasks: a source is asked for the chunk without being followed: it ma
 
 test('ImportTasks: a busy source is asked again after a pause, until the import expires', () => {
   const { node, actions } = toldToImport(hashes);
-  const [first] = requestsIn(actions);
+  const [first] = sent(actions, 'request');
   node.handleMessage('far:1', { kind: 'busy', requestId: first?.requestId ?? 0, retryAfterMs: 50 }, 2);
-  assert.equal(requestsIn(drain(node)), []);
-  const [second] = requestsIn(runUntil(node, 2 + 50 * 1.3));
+  assert.equal(sent(drain(node), 'request'), []);
+  const [second] = sent(runUntil(node, 2 + 50 * 1.3), 'request');
   assert.is(second?.chunk, 2);
   const afterMs = TTL_MS + 200;
   runUntil(node, afterMs);
   node.handleMessage('far:1', { kind: 'busy', requestId: second?.requestId ?? 0, retryAfterMs: 10 }, afterMs);
-  assert.equal(requestsIn(runUntil(node, afterMs + 2 * DEFAULT_LIMITS.busyHintMaxMs)), []);
+  assert.equal(sent(runUntil(node, afterMs + 2 * DEFAULT_LIMITS.busyHintMaxMs), 'request'), []);
 });
 
 test('ImportTasks: a chunk of unknown hash is not asked for before the source has told the hash', () => {
   const { node, actions } = toldToImport([]);
-  assert.equal(requestsIn(actions), []);
+  assert.equal(sent(actions, 'request'), []);
   node.handleMessage('far:1', { kind: 'bitmap', key, held: new Uint8Array([4]), hashes }, 5);
-  assert.is(requestsIn(drain(node))[0]?.chunk, 2);
+  assert.is(sent(drain(node), 'request')[0]?.chunk, 2);
 });
 
 test.run();
