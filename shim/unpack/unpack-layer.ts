@@ -13,12 +13,10 @@ import {
 import { digestMismatch } from './layer-digest.ts';
 import { LayerSource } from './layer-source.ts';
 import type { InflateStep } from './node-codec.ts';
+import { OutputQueue } from './output-queue.ts';
 import { TarDecoder } from './tar-decoder.ts';
 import { TreeWriter } from './tree-writer.ts';
 import type { UnpackJob, UnpackResult } from './unpack-pool.ts';
-
-/** One piece of inflated tar, bytes. Two exist: large enough that waking the other thread is little beside the work. */
-const OUTPUT_BYTES = 1024 * 1024;
 
 /** Unpacks one layer on the calling thread, which it blocks: run it in a worker. @throws see `UnpackRun.result` */
 export async function unpackLayer(
@@ -45,7 +43,7 @@ class LayerPipeline {
   readonly #tarHash = createHash('sha256');
   readonly #writer: TreeWriter | undefined;
   readonly #decoder: TarDecoder | undefined;
-  readonly #outputs = [Buffer.allocUnsafeSlow(OUTPUT_BYTES), Buffer.allocUnsafeSlow(OUTPUT_BYTES)];
+  readonly #outputs = new OutputQueue((tar) => this.#consume(tar));
   #inflater: Inflater | undefined;
   #tarBytes = 0;
 
@@ -85,37 +83,42 @@ class LayerPipeline {
   }
 
   /**
-   * While one output is inflated into, the one before is hashed and written; in between the next input is read. Only full
-   * outputs are handed on: of uneven ones the longer of two steps would set the pace.
+   * While one output is inflated into, those before are hashed and written, and the next input is read. Only full outputs
+   * are handed on.
    */
   async #inflateAll(): Promise<void> {
-    let previous: Buffer | undefined;
-    let [turn, filledBytes] = [0, 0];
+    let output = this.#outputs.take();
+    let filledBytes = 0;
     for (let input = this.#nextInput(); input !== undefined; input = this.#nextInput()) {
       this.#inflater ??= this.#inflaterFor(input);
       for (let rest = input, isFull = true; rest.length > 0 || isFull; ) {
-        const output = this.#outputs[turn] as Buffer;
-        const pending = this.#startStep(this.#inflater, rest, output.subarray(filledBytes));
-        if (previous !== undefined) this.#consume(previous);
-        previous = undefined;
-        if (pending instanceof Promise) this.#source.readAhead();
-        const step = pending instanceof Promise ? await pending : pending;
+        const step = await this.#step(this.#inflater, rest, output.subarray(filledBytes));
         rest = rest.subarray(step.consumedBytes);
         filledBytes += step.producedBytes;
         isFull = filledBytes === output.length;
         if (!isFull) continue;
-        previous = output;
-        turn = 1 - turn;
+        this.#outputs.add(output);
+        output = this.#outputs.take();
         filledBytes = 0;
       }
     }
-    if (previous !== undefined) this.#consume(previous);
-    if (filledBytes > 0) this.#consume((this.#outputs[turn] as Buffer).subarray(0, filledBytes));
+    this.#outputs.drain();
+    if (filledBytes > 0) this.#consume(output.subarray(0, filledBytes));
     this.#inflater?.finish();
   }
 
-  #startStep(inflater: Inflater, input: Buffer, output: Buffer): Promise<InflateStep> | InflateStep {
-    return this.#control.hasSpareCore ? inflater.stepInPool(input, output) : inflater.step(input, output);
+  async #step(inflater: Inflater, input: Buffer, output: Buffer): Promise<InflateStep> {
+    if (!this.#control.hasSpareCore) {
+      this.#outputs.drain();
+      return inflater.step(input, output);
+    }
+    const step = inflater.stepInPool(input, output);
+    if (step instanceof Promise) {
+      this.#source.readAhead();
+      return await this.#outputs.drainDuring(step);
+    }
+    this.#outputs.drain();
+    return step;
   }
 
   #nextInput(): Buffer | undefined {
