@@ -50,6 +50,7 @@ export async function importLayers(
     session.treeMode === 'merge' ? Math.min(layersAtOnce, MERGED_AT_ONCE) : layersAtOnce,
   );
   const order = new LayerOrder([...session.missing]);
+  parts.unpack.prepare(session.missing.size);
   const context: LayerContext = { ...parts, session, openTransfer, downloads, order, onStored };
   const abort = (reason: ShoalError): void => stop.abort(reason);
   const endWatch = watchForStall(watchOf(progress, transfers), stallTimeoutMs, plan.names[0] ?? '', abort);

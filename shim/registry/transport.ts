@@ -38,27 +38,28 @@ const BODY_BUFFER_BYTES = 256 * 1024;
 /** Idle connections are kept for the next chunk of the same pull, ms. */
 const KEEP_ALIVE_MS = 15_000;
 
-let defaultContext: SecureContext | undefined;
+let shared: SecureContext | undefined;
 
 /** HTTP as one host of hosts.toml wants it: its TLS settings, the node's proxies, bounded connections, no redirects. */
 export class Transport {
   readonly #options: TransportOptions;
-  readonly #context: SecureContext;
+  /** Of certificates that hosts.toml names; else one that all hosts share, made for the first that wants TLS. */
+  readonly #ownContext: SecureContext | undefined;
   readonly #dispatchers = new Map<string, Dispatcher>();
 
-  private constructor(options: TransportOptions, context: SecureContext) {
+  private constructor(options: TransportOptions, ownContext: SecureContext | undefined) {
     this.#options = options;
-    this.#context = context;
+    this.#ownContext = ownContext;
   }
 
   /** @throws ConfigInvalid when a certificate of hosts.toml cannot be used. */
   static async open(options: TransportOptions): Promise<Transport> {
-    return new Transport(options, await secureContext(options.tls));
+    return new Transport(options, await ownContext(options.tls));
   }
 
   /** Sends one request; throws what the HTTP client throws. */
   async send(url: URL, { method = 'GET', headers, body, signal }: HttpRequest): Promise<HttpResponse> {
-    const dispatcher = this.#dispatcherFor(proxyFor(url, this.#options.proxy) ?? '');
+    const dispatcher = this.#dispatcherFor(url.protocol, proxyFor(url, this.#options.proxy) ?? '');
     const response = await request(url, {
       dispatcher,
       method,
@@ -84,10 +85,11 @@ export class Transport {
     await Promise.all(dispatchers.map((dispatcher) => dispatcher.destroy()));
   }
 
-  #dispatcherFor(proxy: string): Dispatcher {
-    const known = this.#dispatchers.get(proxy);
+  #dispatcherFor(protocol: string, proxy: string): Dispatcher {
+    const name = `${protocol} ${proxy}`;
+    const known = this.#dispatchers.get(name);
     if (known !== undefined) return known;
-    const options = this.#agentOptions();
+    const options = this.#agentOptions(protocol === 'https:');
     const { connect } = options;
     const made =
       proxy === ''
@@ -98,11 +100,11 @@ export class Transport {
             requestTls: connect,
             proxyTls: { timeout: connect.timeout },
           });
-    this.#dispatchers.set(proxy, made);
+    this.#dispatchers.set(name, made);
     return made;
   }
 
-  #agentOptions() {
+  #agentOptions(isSecure: boolean) {
     const { limits, tls, dialTimeoutMs } = this.#options;
     return {
       connections: limits.connectionsMax,
@@ -114,8 +116,10 @@ export class Transport {
       keepAliveTimeout: KEEP_ALIVE_MS,
       connect: {
         timeout: dialTimeoutMs ?? limits.connectTimeoutMs,
-        secureContext: this.#context,
-        rejectUnauthorized: tls.skipVerify !== true,
+        ...(isSecure && {
+          secureContext: this.#ownContext ?? sharedContext(),
+          rejectUnauthorized: tls.skipVerify !== true,
+        }),
       },
     };
   }
@@ -126,12 +130,14 @@ function proxyUri(proxy: string): string {
   throw new ShoalError(ErrorCode.ConfigInvalid, 'Cannot use the proxy of the environment: it is not a URL');
 }
 
-async function secureContext(tls: TlsSettings): Promise<SecureContext> {
-  const isDefault = tls.caPaths.length === 0 && tls.clientPairs.length === 0;
-  if (isDefault) {
-    defaultContext ??= createSecureContext({ ca: systemAuthorities() });
-    return defaultContext;
-  }
+/** Reading and parsing what the node trusts takes 0.1 s: a pull over plain HTTP does without. */
+function sharedContext(): SecureContext {
+  shared ??= createSecureContext({ ca: systemAuthorities() });
+  return shared;
+}
+
+async function ownContext(tls: TlsSettings): Promise<SecureContext | undefined> {
+  if (tls.caPaths.length === 0 && tls.clientPairs.length === 0) return undefined;
   const extra = await Promise.all(tls.caPaths.map(readPem));
   const cert = await Promise.all(tls.clientPairs.map((pair) => readPem(pair.certPath)));
   const key = await Promise.all(tls.clientPairs.map((pair) => readPem(pair.keyPath)));

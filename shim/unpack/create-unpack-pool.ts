@@ -54,6 +54,12 @@ class WorkerPool implements UnpackPool {
     this.#zstd = options.zstd;
   }
 
+  prepare(jobs: number): void {
+    if (this.#isClosed) return;
+    const wanted = Math.min(jobs, availableParallelism(), this.#workersMax);
+    while (this.#slots.size < wanted) this.#rest(this.#addSlot());
+  }
+
   start(job: UnpackJob, signal: AbortSignal): UnpackRun {
     const control = new JobControl();
     const { promise, resolve, reject } = Promise.withResolvers<UnpackResult>();
@@ -139,9 +145,13 @@ class WorkerPool implements UnpackPool {
       run.reject(
         new ShoalError(answer.failure.code, answer.failure.message, { facts: answer.failure.facts }),
       );
+    this.#rest(slot);
+    this.#dispatch();
+  }
+
+  #rest(slot: Slot): void {
     slot.worker.unref();
     slot.idleTimer = setTimeout(() => void this.#retire(slot), this.#idleMs).unref();
-    this.#dispatch();
   }
 
   /** A worker died: out of memory, most likely, because of what the layer made it keep. */

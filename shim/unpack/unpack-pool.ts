@@ -52,6 +52,8 @@ export interface UnpackRun {
 
 /** Runs layers in worker threads; jobs above the number of workers wait their turn in the order of `start`. */
 export interface UnpackPool {
+  /** Jobs will follow soon: begins to start threads for them, which takes some 0.1 s, as far as they can all run at once. */
+  prepare(jobs: number): void;
   start(job: UnpackJob, signal: AbortSignal): UnpackRun;
   close(): Promise<void>;
 }

@@ -1,87 +1,28 @@
 // time limit: 120 s
 import { spawnSync } from 'node:child_process';
 import * as fs from 'node:fs';
-import * as os from 'node:os';
 import * as path from 'node:path';
 import * as zlib from 'node:zlib';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import type { Compression } from '../../../shim/base/descriptor.ts';
 import { digestOf } from '../../../shim/base/digest.ts';
-import { type ErrorCode, ShoalError } from '../../../shim/base/errors.ts';
 import { createUnpackPool } from '../../../shim/unpack/create-unpack-pool.ts';
 import { type ZstdBackend, zstdBackend } from '../../../shim/unpack/inflate.ts';
 import type { UnpackJob, UnpackRun } from '../../../shim/unpack/unpack-pool.ts';
 import { archive, type EntryFields } from './tar-builder.ts';
+import { assertFiles, failure, makeJobs, startWhole, tar } from './unpack-jobs.ts';
 
 const test = suite('unpack pool');
-const directory = fs.mkdtempSync(path.join(os.tmpdir(), 'shoal-unpack-'));
 const isRoot = process.getuid?.() === 0;
 const never = new AbortController().signal;
 const pool = createUnpackPool({ workersMax: 2 });
+const { directory, jobFor, remove } = makeJobs();
+const startAll = (job: UnpackJob, signal?: AbortSignal): UnpackRun => startWhole(pool, job, signal);
 test.after(async () => {
   await pool.close();
-  // Layers may hold directories that forbid their owner to look into them.
-  if (!isRoot) spawnSync('chmod', ['-R', 'u+rwx', directory]);
-  fs.rmSync(directory, { recursive: true });
+  remove();
 });
-let jobs = 0;
-
-interface Given {
-  readonly layer: Buffer;
-  readonly tar: Buffer;
-  readonly compression?: Compression;
-}
-
-function jobFor({ layer, tar, compression = 'gzip' }: Given, changes: Partial<UnpackJob> = {}): UnpackJob {
-  const name = path.join(directory, `${jobs++}`);
-  fs.writeFileSync(`${name}.layer`, layer);
-  fs.mkdirSync(name, { mode: 0o700 });
-  return {
-    sourcePath: `${name}.layer`,
-    sizeBytes: layer.length,
-    digest: digestOf(layer),
-    diffId: digestOf(tar),
-    compression,
-    mode: 'overlay',
-    targetDirectory: name,
-    privileged: isRoot,
-    unpackedBytesMax: 1e9,
-    ...changes,
-  };
-}
-
-function startAll(job: UnpackJob, signal: AbortSignal = never): UnpackRun {
-  const run = pool.start(job, signal);
-  run.advance(job.sizeBytes);
-  return run;
-}
-
-async function failure(result: Promise<unknown>, code: ErrorCode): Promise<ShoalError> {
-  try {
-    await result;
-  } catch (error) {
-    assert.instance(error, ShoalError);
-    assert.is((error as ShoalError).code, code, String(error));
-    return error as ShoalError;
-  }
-  throw new Error(`succeeded, ${code} wanted`);
-}
-
-const text = (length: number): string => 'The quick brown fox. '.repeat(length / 21 + 1).slice(0, length);
-const files: EntryFields[] = [
-  { name: 'a/b.txt', data: 'hello', mode: 0o640 },
-  { name: 'large', data: text(3_000_000) },
-  { name: 'empty', data: '' },
-];
-const tar = archive(...files);
-
-function assertFiles(root: string): void {
-  assert.is(fs.readFileSync(path.join(root, 'a/b.txt'), 'utf8'), 'hello');
-  assert.is(fs.readFileSync(path.join(root, 'large'), 'utf8'), text(3_000_000));
-  assert.is(fs.statSync(path.join(root, 'a/b.txt')).mode & 0o7777, 0o640);
-  assert.is(fs.statSync(path.join(root, 'large')).mtimeMs, 1_600_000_000_000);
-}
 
 /** The whole in two parts of the codec's own units, cut inside a file. */
 function inParts(compress: (bytes: Buffer) => Buffer): Buffer {
@@ -217,54 +158,6 @@ test('verify mode checks both digests and writes nothing', async () => {
   );
 });
 
-test('a run reads no further than announced', async () => {
-  const layer = zlib.gzipSync(tar, { level: 0 });
-  const job = jobFor({ layer, tar });
-  // What is not announced is not there yet; reading it early would give a wrong digest.
-  fs.writeFileSync(job.sourcePath, Buffer.alloc(layer.length, 0xee));
-  const fd = fs.openSync(job.sourcePath, 'r+');
-  const run = pool.start(job, never);
-  let isDone = false;
-  void run.result.then(() => {
-    isDone = true;
-  });
-  const stepBytes = Math.ceil(layer.length / 40);
-  for (let at = 0; at < layer.length; at += stepBytes) {
-    assert.not(isDone);
-    fs.writeSync(fd, layer, at, Math.min(stepBytes, layer.length - at), at);
-    run.advance(Math.min(layer.length, at + stepBytes));
-    await new Promise((resolve) => setImmediate(resolve));
-  }
-  fs.closeSync(fd);
-  await run.result;
-  assertFiles(job.targetDirectory);
-});
-
-test('a run that waits for bytes is cancelled within a second, and its worker serves the next', async () => {
-  const layer = zlib.gzipSync(tar);
-  const controller = new AbortController();
-  const run = pool.start(jobFor({ layer, tar }), controller.signal);
-  run.advance(1_000);
-  const startedMs = performance.now();
-  setImmediate(() => controller.abort());
-  await failure(run.result, 'CANCELLED');
-  assert.ok(performance.now() - startedMs < 1_000);
-  await startAll(jobFor({ layer, tar })).result;
-});
-
-test('a run in the middle of its work is cancelled within a second', async () => {
-  const bomb = zlib.gzipSync(Buffer.concat([archive({ name: 'a', data: Buffer.alloc(200_000_000) })]), {
-    level: 1,
-  });
-  const controller = new AbortController();
-  const run = startAll(jobFor({ layer: bomb, tar }), controller.signal);
-  await new Promise((resolve) => setImmediate(resolve));
-  const startedMs = performance.now();
-  controller.abort();
-  await failure(run.result, 'CANCELLED');
-  assert.ok(performance.now() - startedMs < 1_000);
-});
-
 test('a gzip bomb and a sparse claim are stopped by the limit', async () => {
   const bomb = archive({ name: 'a', data: Buffer.alloc(20_000_000) });
   const limits = { unpackedBytesMax: 1_000_000 };
@@ -332,35 +225,6 @@ test('10,000 files in one layer, each with a directory of its own', async () => 
   assert.ok(process.memoryUsage().rss - base < 300_000_000);
 });
 
-test('runs above the number of workers wait in the order of start()', async () => {
-  const own = createUnpackPool({ workersMax: 1 });
-  const layer = zlib.gzipSync(tar);
-  const done: number[] = [];
-  const all = [0, 1, 2, 3].map(async (i) => {
-    const job = jobFor({ layer, tar });
-    const run = own.start(job, never);
-    run.advance(job.sizeBytes);
-    await run.result;
-    done.push(i);
-  });
-  await Promise.all(all);
-  await own.close();
-  assert.equal(done, [0, 1, 2, 3]);
-});
-
-test('a waiting run is cancelled at once', async () => {
-  const own = createUnpackPool({ workersMax: 1 });
-  const layer = zlib.gzipSync(tar);
-  const first = own.start(jobFor({ layer, tar }), never);
-  const controller = new AbortController();
-  const second = own.start(jobFor({ layer, tar }), controller.signal);
-  controller.abort();
-  await failure(second.result, 'CANCELLED');
-  await own.close();
-  await failure(first.result, 'CANCELLED');
-  await failure(own.start(jobFor({ layer, tar }), never).result, 'CANCELLED');
-});
-
 test('without privileges owners and devices are left out, and sealed directories are still filled', async () => {
   const entries: EntryFields[] = [
     { name: 'sealed/', type: '5', mode: 0o555, uid: 77 },
@@ -379,25 +243,6 @@ test('without privileges owners and devices are left out, and sealed directories
   const sealed = fs.statSync(path.join(job.targetDirectory, 'sealed'));
   assert.equal([sealed.mode & 0o777, sealed.uid], [0o555, process.getuid?.()]);
   assert.is(fs.readFileSync(path.join(job.targetDirectory, 'sealed/f'), 'utf8'), '1');
-});
-
-test('UnpackPool.start() tells how far the layer file was read, and never more than was allowed', async () => {
-  const data = Buffer.alloc(7 * 2 ** 20, 1);
-  const plain = archive({ name: 'large', data });
-  const job = jobFor({ layer: plain, tar: plain, compression: 'none' });
-  const run = pool.start(job, never);
-  const told: number[] = [];
-  const half = Promise.withResolvers<void>();
-  run.onRead((readBytes) => {
-    told.push(readBytes);
-    if (readBytes === 4 * 2 ** 20) half.resolve();
-  });
-  run.advance(4 * 2 ** 20);
-  await half.promise;
-  assert.equal(told, [2 * 2 ** 20, 4 * 2 ** 20]);
-  run.advance(job.sizeBytes);
-  await run.result;
-  assert.is(told.at(-1), job.sizeBytes);
 });
 
 test.run();
