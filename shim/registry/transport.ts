@@ -6,6 +6,7 @@ import { ErrorCode, nodeErrorCode, ShoalError } from '../base/errors.ts';
 import type { TlsSettings } from './hosts-toml.ts';
 import type { OriginLimits } from './limits.ts';
 import { type ProxySettings, proxyFor } from './proxy-settings.ts';
+import { connectorWithRegions } from './socket-regions.ts';
 
 export interface HttpRequest {
   readonly method?: 'GET' | 'HEAD' | 'POST';
@@ -93,7 +94,7 @@ export class Transport {
     const { connect } = options;
     const made =
       proxy === ''
-        ? new Agent(options)
+        ? new Agent({ ...options, connect: connectorWithRegions(connect) })
         : new ProxyAgent({
             ...options,
             uri: proxyUri(proxy),
