@@ -182,8 +182,10 @@ export class BlobSwarm {
     const source = message.holders[0]?.peer;
     // The directory does not know the hash: the source's bitmap tells it.
     if (lacksHash && source !== undefined) this.neighbours.followFar(source, nowMs);
-    const isAnswer = message.imports.length === 0 && this.directories.isOfChoice(peer);
-    if (message.leases.length > 0 || isAnswer) this.origin.handleLeases(message.leases, nowMs);
+    const isOfChoice = this.directories.isOfChoice(peer);
+    if (!isOfChoice) this.directories.refuseLeases(peer, message.leases);
+    else if (message.leases.length > 0 || message.imports.length === 0)
+      this.origin.handleLeases(message.leases, nowMs);
     this.plan();
   }
 

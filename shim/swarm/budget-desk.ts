@@ -62,6 +62,7 @@ export class BudgetDesk {
   #listenUntilMs = Number.NEGATIVE_INFINITY;
   /** How many nodes may do as this one does because they cannot reach a keeper. */
   #share = 1;
+  #connectedSinceMs: number | undefined;
   #upstream: Upstream | undefined;
   #number = 0;
   #lastGrant: { readonly by: PeerId; readonly atMs: number } | undefined;
@@ -129,6 +130,8 @@ export class BudgetDesk {
     }
     const upstream = this.#upstream;
     if (upstream?.peer !== peer || upstream.number !== message.number) return;
+    // Only now: what hangs up without an answer, again and again, would each time have this node begin anew, with nothing in hand.
+    this.#bucket = undefined;
     if (!(message.requests > 0)) {
       upstream.isAnswered = true;
       this.#noteWait();
@@ -234,7 +237,12 @@ export class BudgetDesk {
   /** Who is cut off from all candidates, or from everybody, takes its part alone: all nodes may be so. */
   #setShare(bucket: BudgetBucket, nowMs: number): void {
     const { peers } = this.#context;
-    const isCutOff = peers.connectedCount === 0 || !this.#keepers.isCandidate;
+    if (peers.connectedCount === 0) this.#connectedSinceMs = undefined;
+    else this.#connectedSinceMs ??= nowMs;
+    // Peers that hang up at once, as those do by which it is banned, are no company: each change of share begins with nothing in hand.
+    const connectedMs = this.#connectedSinceMs === undefined ? 0 : nowMs - this.#connectedSinceMs;
+    const isLonely = peers.connectedCount === 0 || (this.#share > 1 && connectedMs < LISTEN_MS);
+    const isCutOff = isLonely || !this.#keepers.isCandidate;
     const share = isCutOff ? peers.othersCount + 1 : 1;
     if (share === this.#share) return;
     // Debts were counted in the old share.
@@ -243,9 +251,7 @@ export class BudgetDesk {
   }
 
   #askOn(peer: PeerId, nowMs: number): void {
-    const wasKeeper = this.#bucket !== undefined;
-    this.#bucket = undefined;
-    if (this.#upstream?.peer !== peer || wasKeeper) this.#upstream = undefined;
+    if (this.#upstream?.peer !== peer) this.#upstream = undefined;
     const upstream = this.#upstream;
     if (upstream === undefined) {
       this.#number = (this.#number % NUMBER_MAX) + 1;

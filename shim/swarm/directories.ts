@@ -1,5 +1,5 @@
 import type { BlobSwarm } from './blob-swarm.ts';
-import type { HashRun, PeerId } from './messages.ts';
+import type { ChunkRun, HashRun, PeerId } from './messages.ts';
 import type { SwarmContext } from './swarm-context.ts';
 
 /** A connected directory that leaves an announce unanswered for this long is passed over, ms. */
@@ -128,6 +128,12 @@ export class Directories {
     }
   }
 
+  /** Gives back what a directory granted that is no longer, or not yet, asked for leases. */
+  refuseLeases(peer: PeerId, runs: readonly ChunkRun[]): void {
+    for (const run of runs)
+      this.#context.send(peer, { kind: 'returnLease', key: this.#blob.key, run, retryAfterMs: 0 });
+  }
+
   returnLease(run: { firstChunk: number; chunkCount: number }, retryAfterMs: number): void {
     const message = { kind: 'returnLease', key: this.#blob.key, run, retryAfterMs } as const;
     for (const peer of new Set([...this.#ranking, this.#context.self])) this.#context.send(peer, message);
@@ -155,6 +161,8 @@ export class Directories {
   #announceTo(peer: PeerId, nowMs: number): void {
     const { self, limits } = this.#context;
     this.#lastAnnounceMs = nowMs;
+    // Two directories that know nothing of each other's leases would have the same chunks read twice.
+    if (this.#told !== undefined && this.#told !== peer) this.#send(this.#told, 0);
     this.#told = peer;
     const seeks = !this.#blob.isPulling && peer !== this.#ranking[0];
     this.#betterAtMs = seeks ? nowMs + limits.announceIntervalMs : Number.POSITIVE_INFINITY;

@@ -52,6 +52,8 @@ export class DirectoryEntry {
   readonly #leaseOf: (Lease | undefined)[];
   /** It only listens until then; undefined until somebody asks for leases. */
   warmUntilMs: number | undefined;
+  /** When grants were last held back because another directory had been serving. */
+  listenedMs = Number.NEGATIVE_INFINITY;
   pausedUntilMs = Number.NEGATIVE_INFINITY;
   /** Sum of that over all that take part. */
   chunksLeased = 0;

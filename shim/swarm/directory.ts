@@ -30,6 +30,8 @@ const IMPORT_GRACE_MS = 1_000;
 /** Participants looked at to find one of a zone with room for an import. */
 const IMPORTER_DRAWS = 64;
 const TTL_MIN_MS = 1_000;
+/** Grants are held back for those who come from another directory no more often than this, ms: nobody may hold them back for good. */
+const LISTEN_GAP_MS = 10_000;
 const TTL_MAX_MS = 1_200_000;
 
 /**
@@ -69,9 +71,11 @@ export class Directory {
       this.#context.faulty(peer, message.key, 'announce');
       return;
     }
+    const isNew = !entry.participants.has(peer);
     const participant = entry.participants.get(peer) ?? this.#admit(entry, peer);
     if (participant === undefined) return;
     this.#warmUp(entry, message, nowMs);
+    if (isNew) this.#listenAgain(entry, message, nowMs);
     entry.setZone(participant, message.zone);
     participant.complete = held.isFull;
     participant.leasesWanted = clamp(message.leasesWanted, 0, this.#context.limits.leasesPerNode);
@@ -152,9 +156,23 @@ export class Directory {
   /** Before the first grant: whoever holds or reads chunks already was served by another directory, and so were others. */
   #warmUp(entry: DirectoryEntry, message: Announce, nowMs: number): void {
     if (entry.warmUntilMs !== undefined || message.leasesWanted <= 0) return;
-    const meetsSwarm = message.chunksHeld > 0 || message.leased.length > 0;
-    const { isAlone } = this.#context;
-    entry.warmUntilMs = nowMs + (meetsSwarm && !isAlone ? this.#context.limits.directoryWarmUpMs : 0);
+    const { isAlone, limits } = this.#context;
+    const meetsSwarm = message.chunksHeld > 0 || message.leased.length > 0 || this.#hasBetter(entry, nowMs);
+    entry.warmUntilMs = nowMs + (meetsSwarm && !isAlone ? limits.directoryWarmUpMs : 0);
+  }
+
+  /** Who comes with leases had them from another directory, which served others meanwhile: they are about to come as well. */
+  #listenAgain(entry: DirectoryEntry, { leased }: Announce, nowMs: number): void {
+    if (leased.length === 0 || nowMs < entry.listenedMs + LISTEN_GAP_MS) return;
+    entry.listenedMs = nowMs;
+    entry.warmUntilMs = Math.max(entry.warmUntilMs ?? 0, nowMs + this.#context.limits.directoryWarmUpMs);
+  }
+
+  /** Whether the best directory is there all the same: it was too slow for who asks here, and has granted leases to others. */
+  #hasBetter({ key }: DirectoryEntry, nowMs: number): boolean {
+    const { self, peers } = this.#context;
+    const [best] = peers.members.rank(blobKeyId(key), self, 1);
+    return best !== undefined && best !== self && peers.isHearing(best, nowMs);
   }
 
   #admit(entry: DirectoryEntry, peer: PeerId): Participant | undefined {

@@ -105,13 +105,15 @@ export class OriginReader implements OriginReading {
     const { gate, limits } = this.#context;
     const wasAsking = gate.isAsking(this.#blob.keyId, nowMs);
     gate.answered(this.#blob.keyId);
-    if (leases.length > 0) this.isDry = false;
-    else if (wasAsking) this.isDry = true;
+    let hasBegun = false;
     for (const run of runsWithin(leases, this.#blob.ledger.chunkCount, limits.leasesPerNode)) {
       if (run.chunkCount > limits.leaseChunksAlone || !gate.hasRoom || !this.mayRead(nowMs)) {
         this.#blob.directories.returnLease(run, 0);
-      } else this.#startMissing(run);
+      } else if (this.#startMissing(run)) hasBegun = true;
     }
+    // Also when all was given back: the next announce is soon enough for more.
+    if (hasBegun) this.isDry = false;
+    else if (leases.length > 0 || wasAsking) this.isDry = true;
   }
 
   handleChunk(chunk: number, _nowMs: number): void {
@@ -158,15 +160,17 @@ export class OriginReader implements OriginReading {
   }
 
   /** Reads what of the run is neither held nor asked of a peer; returns the rest. */
-  #startMissing(run: ChunkRun): void {
+  /** What neighbours have, or is on its way from them, is given back: a directory that was away for a while does not know. */
+  #startMissing(run: ChunkRun): boolean {
     const { ledger } = this.#blob;
     const wanted: number[] = [];
     const unwanted: number[] = [];
     for (let chunk = run.firstChunk; chunk < run.firstChunk + run.chunkCount; chunk++) {
-      (ledger.isIdle(chunk) ? wanted : unwanted).push(chunk);
+      (ledger.isIdle(chunk) && !this.#blob.isOffered(chunk) ? wanted : unwanted).push(chunk);
     }
     for (const part of chunkRunsOf(wanted)) this.#start(part);
     for (const part of chunkRunsOf(unwanted)) this.#giveBack(part);
+    return wanted.length > 0;
   }
 
   #giveBack(run: ChunkRun): void {

@@ -235,8 +235,28 @@ test('BudgetDesk: who is cut off from all takes only its part, and all of it onc
   const alone = readWithin(20_000);
   assert.ok(alone > 0.17 && alone <= 0.22, `${alone}`);
   bench.context.peers.connected(other, '');
+  // Whether the other one stays is seen after a second.
+  readWithin(3_000);
   const connected = readWithin(20_000);
   assert.ok(connected > 0.95 && connected <= 1.03, `${connected}`);
+});
+
+test('BudgetDesk: who is hung up on again and again reads its part all the same', () => {
+  const [best, self] = PEERS;
+  const bench = new Bench(self, []);
+  bench.isGreedy = true;
+  bench.want();
+  for (let round = 0; round < 40; round++) {
+    bench.context.peers.connected(best, '');
+    bench.desk.pump(bench.nowMs);
+    bench.runUntil(bench.nowMs + 20);
+    bench.context.peers.disconnected(best, bench.nowMs);
+    bench.desk.dropPeer(best);
+    bench.desk.pump(bench.nowMs);
+    bench.runUntil(bench.nowMs + 480);
+  }
+  const share = bench.own.reduce((sum, bytes) => sum + bytes, 0) / 20 / LIMITS.bytesPerSecond;
+  assert.ok(share > 0.15 && share <= 0.22, `${share}`);
 });
 
 test('BudgetDesk: a question without an ask tells whether others wait', () => {

@@ -66,6 +66,16 @@ test('SwarmNode: the crash of any one node early in the pull stops nobody and co
   }
 });
 
+test('SwarmNode: a directory that is away while others come, and then back, does not have all read again', () => {
+  const links = { upBytesPerSecond: 12.5 * MB, downBytesPerSecond: 12.5 * MB };
+  for (let node = 0; node < 8; node++) {
+    const away = oneFault({ kind: 'freeze', atMs: 10, untilMs: 2310, node });
+    const result = finish({ nodes: 8, blobSizesBytes: [200 * MB], ...links, ...away });
+    assert.ok(result.originOverImage <= 1.35, `node ${node}: origin ${result.originOverImage}`);
+    assert.ok(result.maxSeconds <= 1.2 * result.boundSeconds, `node ${node}: ${result.maxSeconds} s`);
+  }
+});
+
 test('SwarmNode: a frozen node with leases is worked around', () => {
   for (let node = 0; node < 4; node++) {
     const fault: Fault = { kind: 'freeze', atMs: 1000, untilMs: 200_000, node };
