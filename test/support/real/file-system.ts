@@ -31,7 +31,7 @@ export async function loopFileSystem(sizeBytes: number, kind: FileSystemKind): P
     if (kind === 'tmpfs') command('mount', '-t', 'tmpfs', '-o', `size=${sizeBytes},mode=755`, 'tmpfs', path);
     else {
       makeImage(kind, `${root.path}/disk.img`, sizeBytes);
-      command('mount', '-o', 'loop,noatime', `${root.path}/disk.img`, path);
+      mountImage(`${root.path}/disk.img`, path);
     }
   } catch (error) {
     root.remove();
@@ -66,15 +66,30 @@ export function makeImage(kind: Exclude<FileSystemKind, 'tmpfs'>, image: string,
   else command('mkfs.ext4', '-q', '-F', '-E', 'lazy_itable_init=0,lazy_journal_init=0,nodiscard', image);
 }
 
+/**
+ * The loop device goes past the page cache of the file: what is written would else be kept and copied twice, and throttled
+ * for twice as much, which no disk does (an image of 1.5 GB in four layers took 34 s instead of 21).
+ */
+function mountImage(image: string, path: string): void {
+  const device = command('losetup', '--find', '--show', '--direct-io=on', image).trim();
+  try {
+    command('mount', '-o', 'noatime', device, path);
+  } finally {
+    // It goes when it is unmounted.
+    command('losetup', '--detach', device);
+  }
+}
+
 function usedBytes(path: string): number {
   const { stdout } = spawnSync('df', ['--block-size=1', '--output=used', path], { encoding: 'utf8' });
   return Number(stdout.trim().split('\n').at(-1));
 }
 
-function command(name: string, ...args: readonly string[]): void {
+function command(name: string, ...args: readonly string[]): string {
   const result = spawnSync(name, args, { env: withSbin(), encoding: 'utf8' });
   if (result.status !== 0)
     throw new Error(`Cannot run "${name} ${args.join(' ')}": ${result.stderr || result.error}`);
+  return result.stdout;
 }
 
 /** mkfs.ext4 is in a folder that not every root's PATH has. */
