@@ -62,6 +62,7 @@ export class BudgetDesk {
   #listenUntilMs = Number.NEGATIVE_INFINITY;
   /** How many nodes may do as this one does because they cannot reach a keeper. */
   #share = 1;
+  /** Since when anybody has been connected without a gap, as far as was seen while keeping; undefined while nobody is. */
   #connectedSinceMs: number | undefined;
   #upstream: Upstream | undefined;
   #number = 0;

@@ -1,4 +1,5 @@
 import type { BlobSwarm } from './blob-swarm.ts';
+import { runsWithin } from './hash-runs.ts';
 import type { ChunkRun, HashRun, PeerId } from './messages.ts';
 import type { SwarmContext } from './swarm-context.ts';
 
@@ -129,8 +130,8 @@ export class Directories {
   }
 
   /** Gives back what a directory granted that is no longer, or not yet, asked for leases. */
-  refuseLeases(peer: PeerId, runs: readonly ChunkRun[]): void {
-    for (const run of runs)
+  refuseLeases(peer: PeerId, leases: readonly ChunkRun[]): void {
+    for (const run of runsWithin(leases, this.#blob.ledger.chunkCount, this.#context.limits.leasesPerNode))
       this.#context.send(peer, { kind: 'returnLease', key: this.#blob.key, run, retryAfterMs: 0 });
   }
 

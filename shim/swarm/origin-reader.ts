@@ -159,8 +159,10 @@ export class OriginReader implements OriginReading {
     return Math.min(available, Math.max(0, RUNS_ALONE - own));
   }
 
-  /** Reads what of the run is neither held nor asked of a peer; returns the rest. */
-  /** What neighbours have, or is on its way from them, is given back: a directory that was away for a while does not know. */
+  /**
+   * Reads what of the run is neither held nor asked of a peer nor offered by one, and gives back the rest: a directory that was
+   * away for a while knows of none of it. Tells whether anything is read.
+   */
   #startMissing(run: ChunkRun): boolean {
     const { ledger } = this.#blob;
     const wanted: number[] = [];
