@@ -140,6 +140,25 @@ test('SwarmNode: a directory that is too slow to give chunks stays the directory
   assert.equal([...new Set(told)], [peer]);
 });
 
+test('SwarmNode: a directory that fell silent is asked for no more leases, and gets back what it grants later', () => {
+  const members = ['a:1', 'b:1'].map((peer) => ({ peer, zone: 'z' }));
+  const silent = MemberSet.of(members).rank(blobKeyId(key), 'self:1', 3)[0] as string;
+  assert.is.not(silent, 'self:1', 'another digest is needed for this test');
+  const node = nodeWithPeers('a:1', 'b:1');
+  node.join({ key, sizeBytes, held: undefined, hashes: [] }, 0);
+  const wanted = runUntil(node, 2_500).flatMap((action) =>
+    action.kind === 'send' && action.peer === silent && action.message.kind === 'announce'
+      ? [action.message.leasesWanted]
+      : [],
+  );
+  assert.ok((wanted[0] ?? 0) > 0);
+  assert.is(wanted.at(-1), 0);
+  const leases = [{ firstChunk: 0, chunkCount: 4, ttlMs: 5_000 }];
+  const late = { kind: 'directory', key, holders: [], leases, imports: [], hashes: [] } as const;
+  node.handleMessage(silent, late, 2_501);
+  assert.ok(sent(drain(node), 'returnLease').some(({ run }) => run.firstChunk === 0 && run.chunkCount === 4));
+});
+
 test('SwarmNode: a peer whose chunk is wrong is hung up on and not asked again', () => {
   const node = nodeWithPeers('liar:1');
   node.join({ key, sizeBytes, held: undefined, hashes: [] }, 0);
