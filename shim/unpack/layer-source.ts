@@ -3,9 +3,12 @@ import * as fs from 'node:fs';
 import { type Digest, digestFromHex } from '../base/digest.ts';
 import { ErrorCode, nodeErrorCode, ShoalError } from '../base/errors.ts';
 import type { JobControl } from './control.ts';
+import { IdleBuffers } from './idle-buffers.ts';
 
 /** One read of the layer file, bytes: about what inflates to one piece of tar. */
 const READ_BYTES = 512 * 1024;
+
+const idle = new IdleBuffers(READ_BYTES, 2);
 
 export interface LayerSourceOptions {
   readonly path: string;
@@ -23,7 +26,7 @@ export class LayerSource {
   readonly #control: JobControl;
   readonly #hashes: boolean;
   readonly #hash = createHash('sha256');
-  readonly #blocks = [Buffer.allocUnsafeSlow(READ_BYTES), Buffer.allocUnsafeSlow(READ_BYTES)];
+  readonly #blocks = [idle.take(), idle.take()];
   #turn = 0;
   #readBytes = 0;
   #ahead: Buffer | undefined;
@@ -77,6 +80,11 @@ export class LayerSource {
 
   close(): void {
     fs.closeSync(this.#fd);
+  }
+
+  /** Nobody uses the blocks any more, nor the source. */
+  recycle(): void {
+    for (const block of this.#blocks.splice(0)) idle.give(block);
   }
 
   #hashAll(): void {

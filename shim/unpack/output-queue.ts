@@ -1,3 +1,5 @@
+import { IdleBuffers } from './idle-buffers.ts';
+
 /** One piece of inflated tar, bytes: large enough that waking the other thread is little beside the work. */
 const OUTPUT_BYTES = 1024 * 1024;
 /** One is inflated into, one is consumed, and one evens out steps that take longer than others. */
@@ -5,10 +7,12 @@ const OUTPUTS = 3;
 /** Consumed between two looks at the pool, bytes: hashed and written while it is in the processor's cache. */
 const PART_BYTES = 128 * 1024;
 
+const idle = new IdleBuffers(OUTPUT_BYTES, OUTPUTS);
+
 /** Buffers between inflating and what hashes and writes: full ones are consumed in their order, part by part. */
 export class OutputQueue {
   readonly #consume: (part: Buffer) => void;
-  readonly #free = Array.from({ length: OUTPUTS }, (): Buffer => Buffer.allocUnsafeSlow(OUTPUT_BYTES));
+  readonly #free = Array.from({ length: OUTPUTS }, (): Buffer => idle.take());
   readonly #full: Buffer[] = [];
   /** Of the first full one. */
   #consumedBytes = 0;
@@ -35,6 +39,11 @@ export class OutputQueue {
   /** Consumes all that is full. */
   drain(): void {
     while (this.#full.length > 0) this.#consumePart();
+  }
+
+  /** The last job of the queue is done: `output` was taken and is not used any more. */
+  recycle(output: Buffer): void {
+    for (const each of [output, ...this.#free.splice(0)]) idle.give(each);
   }
 
   /** Consumes until another thread has done `step`, so that the next one begins at once. */

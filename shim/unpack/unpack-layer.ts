@@ -28,7 +28,10 @@ export async function unpackLayer(
   const source = new LayerSource({ path, sizeBytes, control, hashes: !leavesDigest });
   const pipeline = new LayerPipeline(job, control, source, zstd);
   try {
-    return await pipeline.run();
+    const result = await pipeline.run();
+    // Not after a failure: the pool may still be inflating.
+    source.recycle();
+    return result;
   } finally {
     pipeline.close();
     source.close();
@@ -105,6 +108,7 @@ class LayerPipeline {
     this.#outputs.drain();
     if (filledBytes > 0) this.#consume(output.subarray(0, filledBytes));
     this.#inflater?.finish();
+    this.#outputs.recycle(output);
   }
 
   async #step(inflater: Inflater, input: Buffer, output: Buffer): Promise<InflateStep> {

@@ -70,4 +70,15 @@ test('what the consumer throws is thrown, and a step that fails later disturbs n
   await turn();
 });
 
+test('buffers of a queue that is done go to the next one, those of a queue that failed do not', () => {
+  const first = recordingQueue().queue;
+  const output = first.take();
+  first.recycle(output);
+  const second = recordingQueue().queue;
+  const reused = [second.take(), second.take(), second.take()];
+  assert.ok(reused.includes(output));
+  const third = recordingQueue().queue;
+  assert.not(reused.includes(third.take()));
+});
+
 test.run();
