@@ -6,6 +6,7 @@ import { ErrorCode, nodeErrorCode, ShoalError } from '../base/errors.ts';
 import { encodeMetaRecord, type MetaRecord, MetaRecordType } from './blob-meta.ts';
 import type { BlobPaths } from './blob-path.ts';
 import { cacheError } from './cache-error.ts';
+import type { BlobFiles } from './create-files.ts';
 import { KeptReader } from './kept-reader.ts';
 import { WriteQueue } from './write-queue.ts';
 
@@ -24,6 +25,8 @@ export interface CachedBlobInit {
   readonly hashes?: ReadonlyMap<number, Uint8Array>;
   readonly confirmed?: boolean;
   readonly adoptedPath?: string | undefined;
+  /** Of a blob that is new; else they are opened when they are wanted. */
+  readonly files?: BlobFiles;
   readonly metaBytes: number;
   readonly lastUsedMs: number;
 }
@@ -68,6 +71,8 @@ export class CachedBlob {
     this.#adoptedPath = init.adoptedPath;
     this.#confirmed = init.confirmed ?? false;
     this.#metaBytes = init.metaBytes;
+    this.#data = init.files?.data;
+    this.#meta = init.files?.meta;
     this.#states = new Uint8Array(this.chunkCount);
     this.#hashes = new Array(this.chunkCount);
     for (const [chunk, hash] of init.hashes ?? []) this.#hold(chunk, hash, ChunkState.Claimed);

@@ -1,4 +1,4 @@
-import { mkdir, open, rm, utimes } from 'node:fs/promises';
+import { mkdir, unlink, utimes } from 'node:fs/promises';
 import { join } from 'node:path';
 import { assert } from '../base/assert.ts';
 import { type BlobKey, blobKeyId } from '../base/blob-key.ts';
@@ -7,6 +7,7 @@ import { encodeMetaRecord, MetaRecordType } from './blob-meta.ts';
 import { blobPathsOf, LAYOUT_VERSION } from './blob-path.ts';
 import { cacheError, isDiskFailure } from './cache-error.ts';
 import { CachedBlob } from './cached-blob.ts';
+import { createFiles } from './create-files.ts';
 import { isFileOfSize, recoverBlobs } from './recover.ts';
 import { type EvictionReason, type RoomEvent, RoomKeeper } from './room-keeper.ts';
 import type { WaterMarks } from './water-marks.ts';
@@ -153,7 +154,7 @@ export class DiskCache {
     if (blob.dropped) return;
     // Parts of chunks take room that is counted nowhere, and serve nobody.
     if (blob.heldBytes === 0 && !blob.complete) return this.drop(blob);
-    if (blob.adopted) await rm(blob.paths.data, { force: true }).catch(() => undefined);
+    if (blob.adopted) await removeFile(blob.paths.data);
     await this.#touch(blob);
     // On a full disk, what a failed pull leaves takes the room that the store needs for the same bytes.
     await (this.unavailable === undefined ? this.#room.trim() : this.dropIdle());
@@ -179,7 +180,7 @@ export class DiskCache {
         `Cannot adopt a file as "${key.digest}": there is no file of ${sizeBytes} bytes`,
       );
     await this.#guard(blob.adoptPath(path));
-    if (blob.pins === 0) await rm(blob.paths.data, { force: true }).catch(() => undefined);
+    if (blob.pins === 0) await removeFile(blob.paths.data);
   }
 
   /** Forgets the blob and removes its files. A live pull that still holds it writes into the void. */
@@ -189,8 +190,8 @@ export class DiskCache {
     this.#blobs.delete(blobKeyId(blob.key));
     for (const listener of this.#dropListeners) listener(blob.key);
     // The sidecar goes first: data without sidecar is removed at the next start, never trusted.
-    await rm(blob.paths.meta, { force: true }).catch(() => undefined);
-    await rm(blob.paths.data, { force: true }).catch(() => undefined);
+    await removeFile(blob.paths.meta);
+    await removeFile(blob.paths.data);
     if (blob.pins === 0) await blob.closeHandles();
   }
 
@@ -223,21 +224,18 @@ export class DiskCache {
       sizeBytes,
       chunkSizeBytes: this.chunkSizeBytes,
     });
+    const files = await createFiles(paths, sizeBytes, header).catch((error: unknown) => {
+      throw cacheError('create cache file', paths.data, error);
+    });
     const blob = new CachedBlob({
       key,
       sizeBytes,
       chunkSizeBytes: this.chunkSizeBytes,
       paths,
+      files,
       metaBytes: header.length,
       lastUsedMs: this.#now(),
     });
-    try {
-      await mkdir(paths.directory, { recursive: true, mode: 0o700 });
-      await createSparse(paths.data, sizeBytes);
-      await createWith(paths.meta, header);
-    } catch (error) {
-      throw cacheError('create cache file', paths.data, error);
-    }
     this.#blobs.set(blobKeyId(key), blob);
     return blob;
   }
@@ -265,22 +263,7 @@ export class DiskCache {
   }
 }
 
-async function createSparse(path: string, sizeBytes: number): Promise<void> {
-  await rm(path, { force: true });
-  const handle = await open(path, 'wx', 0o600);
-  try {
-    await handle.truncate(sizeBytes);
-  } finally {
-    await handle.close();
-  }
-}
-
-async function createWith(path: string, bytes: Uint8Array): Promise<void> {
-  await rm(path, { force: true });
-  const handle = await open(path, 'wx', 0o600);
-  try {
-    await handle.write(bytes);
-  } finally {
-    await handle.close();
-  }
+/** What cannot be removed, or is gone, is looked at again at the next start. */
+async function removeFile(path: string): Promise<void> {
+  await unlink(path).catch(() => undefined);
 }
