@@ -21,7 +21,7 @@ export interface OriginRunOptions {
   readonly observer: TransferObserver | undefined;
   /** Called with every piece that arrives, before the next one is read; waits for the origin limit. */
   readonly onBytes: (count: number) => Promise<void> | undefined;
-  /** Called in order when a chunk is in the file and recorded. */
+  /** Called in order when a chunk is in the file. */
   readonly onChunk: (chunk: number, hash: Uint8Array) => void;
 }
 
@@ -150,9 +150,10 @@ class ChunkSink {
     this.#observe('originRead', chunk, sizeBytes, this.#chunkStartedMs);
     this.#flush(async () => {
       const isNew = this.#blob.stateOf(chunk) !== ChunkState.Verified;
-      await this.#blob.claim(chunk, hash);
+      const recorded = this.#blob.claim(chunk, hash);
       if (isNew) this.#observe('cacheWrite', chunk, sizeBytes, writtenMs);
       this.#options.onChunk(chunk, hash);
+      await recorded;
     });
     this.#chunkStartedMs = writtenMs;
     this.#hash = createHash('sha256');
