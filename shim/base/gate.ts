@@ -13,6 +13,16 @@ export class Gate {
     else await new Promise<void>((resolve) => this.#waiting.push(resolve));
   }
 
+  /** Does `work` inside. */
+  async run<Result>(work: () => Promise<Result>): Promise<Result> {
+    await this.enter();
+    try {
+      return await work();
+    } finally {
+      this.leave();
+    }
+  }
+
   leave(): void {
     const next = this.#waiting.shift();
     if (next === undefined) this.#inside -= 1;

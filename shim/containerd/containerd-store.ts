@@ -46,6 +46,14 @@ export interface ContainerdStoreOptions {
   readonly configFile?: string;
 }
 
+/** What is known of containerd and the image when a session is opened. */
+interface Opening {
+  readonly setup: ContainerdSetup;
+  readonly snapshotter: Snapshotter | undefined;
+  readonly discardsLayers: boolean;
+  readonly plan: ImagePlan;
+}
+
 /** Opens the image store of a running containerd. @throws StoreUnavailable, ConfigInvalid (staging root on another file system) */
 export async function openContainerdStore(
   options: ContainerdStoreOptions,
@@ -121,15 +129,20 @@ export class ContainerdStore implements ImageStore {
   async #openSession(plan: ImagePlan, signal: AbortSignal): Promise<ContainerdSession> {
     throwIfAborted(signal, 'open containerd');
     const setup = await this.setup(signal);
-    if (setup.verifiesImages) await refuseImageVerifiers(this.#configFile);
     const snapshotter = this.#snapshotter(setup, plan);
+    const checks = Promise.all([
+      this.#discardsLayers(setup),
+      setup.verifiesImages ? refuseImageVerifiers(this.#configFile) : undefined,
+    ]);
+    checks.catch(() => undefined);
     this.#opened += 1;
     const name = `shoal-${this.#owner.id}-${this.#opened}`;
     this.#leftovers.begin(name);
     const lease = new Lease({ client: this.#client, name, owner: this.#owner.id });
     try {
       await lease.current(Date.now(), signal);
-      return await this.#openUnder(lease, name, { setup, snapshotter, plan }, signal);
+      const [discardsLayers] = await checks;
+      return await this.#openUnder(lease, name, { setup, snapshotter, discardsLayers, plan }, signal);
     } catch (error) {
       const deleted = lease.delete(AbortSignal.timeout(LEASE_DELETE_TIMEOUT_MS));
       const clean = await deleted.then(
@@ -169,16 +182,12 @@ export class ContainerdStore implements ImageStore {
   async #openUnder(
     lease: Lease,
     name: string,
-    {
-      setup,
-      snapshotter,
-      plan,
-    }: { setup: ContainerdSetup; snapshotter: Snapshotter | undefined; plan: ImagePlan },
+    { setup, snapshotter, discardsLayers, plan }: Opening,
     signal: AbortSignal,
   ): Promise<ContainerdSession> {
     const blobs = new BlobStore(this.#client, setup.contentRoot);
     const direct = this.#direct(snapshotter, name);
-    const keepLayers = !(await this.#discardsLayers(setup));
+    const keepLayers = !discardsLayers;
     const nowMs = (): number => Date.now();
     const query = { plan, blobs, snapshots: direct?.snapshots, keepLayers, lease, nowMs };
     const present = await findPresentLayers(query, signal);

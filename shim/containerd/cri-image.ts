@@ -6,8 +6,8 @@ import type { ContainerdClient } from './containerd-client.ts';
 import { recordNames } from './image-records.ts';
 import type { CriImage } from './messages.ts';
 
-/** CRI hears of new records through events, 8–16 ms later as a rule. */
-const POLL_FIRST_MS = 4;
+/** CRI hears of new records through events, some milliseconds later. */
+const POLL_FIRST_MS = 1;
 const POLL_MAX_MS = 100;
 /** After that the pull is told as done all the same: a CRI that hears nothing reads the records when it starts. */
 const VISIBLE_WAIT_MAX_MS = 2_000;

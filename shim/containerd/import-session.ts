@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
+import { abortable } from '../base/abortable.ts';
 import { assert } from '../base/assert.ts';
 import type { Digest } from '../base/digest.ts';
 import { cancelled, throwIfAborted } from '../base/errors.ts';
@@ -12,11 +13,10 @@ import { writeDocuments } from './image-documents.ts';
 import { recordNames, writeRecord } from './image-records.ts';
 import type { Lease } from './lease.ts';
 import type { Labels } from './messages.ts';
-import { placeTree } from './place-tree.ts';
 import type { PresentLayer } from './present-layers.ts';
 import type { SnapshotStore } from './snapshot-store.ts';
-import { sourceLabels, UNCOMPRESSED, verifiedKey } from './source-labels.ts';
-import { upperDirectoryOf } from './upper-directory.ts';
+import { sourceLabels, UNCOMPRESSED } from './source-labels.ts';
+import { TreeCommits } from './tree-commits.ts';
 
 /**
  * A blob of this size or more, bytes, goes to containerd before its tree is complete: containerd hashes it once more, and a
@@ -57,6 +57,8 @@ export class ContainerdSession implements ImportSession, WarmSession {
   /** Resolves for each layer when its snapshot is committed. */
   readonly #committed: readonly PromiseWithResolvers<void>[];
   readonly #added = new Set<number>();
+  /** Absent when containerd unpacks. */
+  readonly #trees: TreeCommits | undefined;
   /** Blobs that were given before their layers were known to be right: whether containerd has them. */
   readonly #early = new Map<number, Promise<boolean>>();
   #documents: Promise<void> | undefined;
@@ -68,6 +70,7 @@ export class ContainerdSession implements ImportSession, WarmSession {
     this.#parts = parts;
     this.treeMode = parts.direct === undefined ? 'none' : 'overlay';
     this.finishedBy = parts.direct === undefined ? 'containerd' : 'shoal';
+    this.#trees = parts.direct && new TreeCommits({ ...parts, snapshots: parts.direct.snapshots });
     this.missing = new Set(parts.present.flatMap(({ complete }, index) => (complete ? [] : [index])));
     this.#committed = parts.present.map(({ complete }) => {
       const committed = Promise.withResolvers<void>();
@@ -95,6 +98,7 @@ export class ContainerdSession implements ImportSession, WarmSession {
     return this.#track(signal, async () => {
       const staging = this.#parts.direct?.stagingDirectory;
       assert(staging !== undefined, 'a session without trees is asked for no staging directory');
+      this.#prepare(index);
       const path = join(staging, `${index}-${randomUUID()}`);
       await mkdir(path, { recursive: true, mode: 0o700 });
       return path;
@@ -123,7 +127,7 @@ export class ContainerdSession implements ImportSession, WarmSession {
   addLayer(index: number, layer: ReadyLayer, signal: AbortSignal): Promise<string | undefined> {
     return this.#track(signal, async (linked) => {
       const plan = this.#layer(index);
-      const tasks = [this.#addTree(index, plan, layer, linked)];
+      const tasks = [this.#addTree(index, layer, linked)];
       if (this.#keepsBlobs()) tasks.push(this.#keepBlob(index, layer.blobPath, linked));
       const failed = (await Promise.allSettled(tasks)).find((task) => task.status === 'rejected');
       if (failed !== undefined) throw failed.reason;
@@ -142,8 +146,8 @@ export class ContainerdSession implements ImportSession, WarmSession {
       await this.#documents;
       if (this.finishedBy === 'shoal') {
         for (const name of recordNames(plan)) await writeRecord(client, name, plan.target, linked);
-        await waitForCri(client, plan, linked);
-        await lease.delete(linked);
+        // What the records name needs no lease.
+        await Promise.all([waitForCri(client, plan, linked), lease.delete(linked)]);
       }
       this.#state = 'finished';
       this.#end();
@@ -204,14 +208,10 @@ export class ContainerdSession implements ImportSession, WarmSession {
   }
 
   async #takeBack(signal: AbortSignal): Promise<void> {
-    const { blobs, direct, plan, name } = this.#parts;
+    const { blobs, name } = this.#parts;
     const refs = (await blobs.ingests(signal)).filter((ref) => ref.startsWith(`${name}-`));
     for (const ref of refs) await blobs.abort(ref, signal);
-    if (direct === undefined) return;
-    const removals = [...this.missing].map((index) =>
-      direct.snapshots.remove(this.#snapshotKey(plan.layers[index] as LayerPlan), signal),
-    );
-    await Promise.all(removals);
+    await this.#trees?.remove(this.missing, signal);
   }
 
   #end(): void {
@@ -252,12 +252,12 @@ export class ContainerdSession implements ImportSession, WarmSession {
     return await blobs.importFile(request, path, signal);
   }
 
-  async #addTree(index: number, plan: LayerPlan, layer: ReadyLayer, signal: AbortSignal): Promise<void> {
+  async #addTree(index: number, layer: ReadyLayer, signal: AbortSignal): Promise<void> {
     const committed = this.#committed[index];
     assert(committed !== undefined, `layer ${index} is one of the image`);
     try {
       await this.#turn(index, signal);
-      if (this.#parts.direct !== undefined) await this.#commitTree(index, plan, layer, signal);
+      await this.#trees?.commit(index, layer, signal);
       committed.resolve();
     } catch (error) {
       committed.reject(error);
@@ -265,49 +265,24 @@ export class ContainerdSession implements ImportSession, WarmSession {
     }
   }
 
-  async #commitTree(index: number, plan: LayerPlan, layer: ReadyLayer, signal: AbortSignal): Promise<void> {
-    const { direct, lease, nowMs } = this.#parts;
-    assert(direct !== undefined, 'trees go into a snapshotter');
-    assert(layer.stagingDirectory !== undefined, `layer ${index} comes with its tree`);
-    const { chainId } = plan;
-    const request = {
-      key: this.#snapshotKey(plan),
-      chainId,
-      parent: this.#parts.plan.layers[index - 1]?.chainId ?? '',
-      lease: await lease.current(nowMs(), signal),
-    };
-    const labels = { [verifiedKey(this.#parts.plan.host)]: '1' };
-    const mounts = await direct.snapshots.prepare(request, signal);
-    if (mounts !== undefined) {
-      const tree = { directory: layer.stagingDirectory, impliedDirectories: layer.impliedDirectories };
-      await placeTree(tree, upperDirectoryOf(mounts));
-      if (await direct.snapshots.commit(request, labels, signal)) return;
-      await direct.snapshots.remove(request.key, signal);
-    }
-    await lease.hold({ type: `snapshots/${direct.snapshots.name}`, id: chainId }, nowMs(), signal);
-    await direct.snapshots.addLabels(chainId, labels, signal);
+  /** Two transactions that wait for the disk, done while the tree is still on its way. What fails is told by `commit`. */
+  #prepare(index: number): void {
+    const prepared = this.#track(this.#stop.signal, async (signal) => {
+      await this.#turn(index, signal);
+      await this.#trees?.prepare(index, signal);
+    });
+    prepared.catch(() => undefined);
   }
 
   /** Waits until the layer below is committed. */
   async #turn(index: number, signal: AbortSignal): Promise<void> {
     const below = this.#committed[index - 1];
     if (below === undefined) return;
-    const { promise, reject } = Promise.withResolvers<never>();
-    const abort = (): void => reject(cancelled(signal, 'import a layer'));
-    signal.addEventListener('abort', abort, { once: true });
-    try {
-      await Promise.race([below.promise, promise]);
-    } finally {
-      signal.removeEventListener('abort', abort);
-    }
+    await abortable(below.promise, signal, 'import a layer');
   }
 
   #keepsBlobs(): boolean {
     return this.#parts.keepLayers || this.finishedBy === 'containerd';
-  }
-
-  #snapshotKey(layer: LayerPlan): string {
-    return `extract-${this.#parts.name}-u ${layer.chainId}`;
   }
 
   #layer(index: number): LayerPlan {

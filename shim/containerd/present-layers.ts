@@ -1,9 +1,13 @@
+import { Gate } from '../base/gate.ts';
 import type { ImagePlan, LayerPlan } from '../store/image-store.ts';
 import type { BlobStore } from './blob-store.ts';
 import type { Lease } from './lease.ts';
 import type { ContentInfo, SnapshotInfo } from './messages.ts';
 import type { SnapshotStore } from './snapshot-store.ts';
 import { isFromHost, UNCOMPRESSED, verifiedKey } from './source-labels.ts';
+
+/** Layers that are looked for at once, two calls each: an image may have more than a hundred. */
+const LOOKUPS_MAX = 16;
 
 /** What containerd has of one layer that may serve this pull. */
 export interface PresentLayer {
@@ -23,28 +27,56 @@ export interface PresenceQuery {
   readonly nowMs: () => number;
 }
 
-/** Looks for the layers, under the lease before the look, so that what was found stays. */
+/** What containerd keeps of one layer, whoever brought it. */
+interface Kept {
+  readonly blob: ContentInfo | undefined;
+  readonly snapshot: SnapshotInfo | undefined;
+}
+
+/**
+ * Looks for the layers. What is found is put under the lease and looked at again, so that it stays; the rest needs no lease, which
+ * would cost a transaction each: what comes into being later is put under one when the import meets it.
+ */
 export async function findPresentLayers(query: PresenceQuery, signal: AbortSignal): Promise<PresentLayer[]> {
-  const found: PresentLayer[] = [];
-  for (const layer of query.plan.layers) found.push(await findLayer(query, layer, signal));
-  return found;
+  const gate = new Gate(LOOKUPS_MAX);
+  return await Promise.all(query.plan.layers.map((layer) => gate.run(() => findLayer(query, layer, signal))));
 }
 
 async function findLayer(query: PresenceQuery, layer: LayerPlan, signal: AbortSignal): Promise<PresentLayer> {
-  const { blobs, snapshots, lease, nowMs } = query;
-  const { digest } = layer.descriptor;
-  await lease.hold({ type: 'content', id: digest }, nowMs(), signal);
-  const blob = await blobs.info(digest, signal);
-  let snapshot: SnapshotInfo | undefined;
-  if (snapshots !== undefined) {
-    await lease.hold({ type: `snapshots/${snapshots.name}`, id: layer.chainId }, nowMs(), signal);
-    snapshot = await snapshots.committed(layer.chainId, signal);
+  const { blobs, snapshots, plan } = query;
+  let kept = await look(query, layer, signal);
+  if (kept.blob !== undefined || kept.snapshot !== undefined) {
+    await hold(query, layer, kept, signal);
+    kept = await look(query, layer, signal);
   }
-  const blobServes = isUsableBlob(blob, query.plan.host);
+  const unpacks = snapshots !== undefined;
   return {
-    complete: isComplete({ ...query, unpacks: snapshots !== undefined }, layer, blob, snapshot),
-    blobPath: blobServes ? await blobs.path(digest) : undefined,
+    complete: isComplete({ ...query, unpacks }, layer, kept.blob, kept.snapshot),
+    blobPath: isUsableBlob(kept.blob, plan.host) ? await blobs.path(layer.descriptor.digest) : undefined,
   };
+}
+
+async function look(
+  { blobs, snapshots }: PresenceQuery,
+  layer: LayerPlan,
+  signal: AbortSignal,
+): Promise<Kept> {
+  const [blob, snapshot] = await Promise.all([
+    blobs.info(layer.descriptor.digest, signal),
+    snapshots?.committed(layer.chainId, signal),
+  ]);
+  return { blob, snapshot };
+}
+
+async function hold(
+  { snapshots, lease, nowMs }: PresenceQuery,
+  layer: LayerPlan,
+  { blob, snapshot }: Kept,
+  signal: AbortSignal,
+): Promise<void> {
+  if (blob !== undefined) await lease.hold({ type: 'content', id: layer.descriptor.digest }, nowMs(), signal);
+  if (snapshot !== undefined)
+    await lease.hold({ type: `snapshots/${snapshots?.name}`, id: layer.chainId }, nowMs(), signal);
 }
 
 /**

@@ -133,6 +133,7 @@ async function importImage(
 /** Only now: what an aborted import put into the store goes away again, and the cache must still have it then. */
 export async function adoptAll(engine: TransferEngine, stored: readonly StoredBlob[]): Promise<void> {
   // The image is in place; where this fails, peers are served from the cache as before.
-  for (const { key, path, sizeBytes } of stored)
-    await engine.adopt(key, path, sizeBytes).catch(() => undefined);
+  await Promise.all(
+    stored.map(({ key, path, sizeBytes }) => engine.adopt(key, path, sizeBytes).catch(() => undefined)),
+  );
 }
