@@ -6,7 +6,9 @@ import type { JobControl } from './control.ts';
 import { IdleBuffers } from './idle-buffers.ts';
 
 /** One read of the layer file, bytes: about what inflates to one piece of tar. */
-const READ_BYTES = 512 * 1024;
+const READ_BYTES = 1024 * 1024;
+/** Where one thread does all the work, bytes: what it reads is still in its cache when it is inflated. */
+const READ_ALONE_BYTES = 512 * 1024;
 
 const idle = new IdleBuffers(READ_BYTES, 2);
 
@@ -57,7 +59,7 @@ export class LayerSource {
     if (this.#ahead !== undefined || mayReadBytes <= 0) return;
     const block = this.#blocks[this.#turn] as Buffer;
     this.#turn = 1 - this.#turn;
-    const wanted = Math.min(mayReadBytes, block.length);
+    const wanted = Math.min(mayReadBytes, this.#control.hasSpareCore ? READ_BYTES : READ_ALONE_BYTES);
     const gotBytes = atFile(this.#path, () => fs.readSync(this.#fd, block, 0, wanted, this.#readBytes));
     if (gotBytes === 0) throw this.#wrongSize(this.#readBytes);
     this.#readBytes += gotBytes;

@@ -85,44 +85,31 @@ class LayerPipeline {
     this.#inflater?.close();
   }
 
-  /**
-   * While one output is inflated into, those before are hashed and written, and the next input is read. Only full outputs
-   * are handed on.
-   */
   async #inflateAll(): Promise<void> {
-    let output = this.#outputs.take();
-    let filledBytes = 0;
     for (let input = this.#nextInput(); input !== undefined; input = this.#nextInput()) {
       this.#inflater ??= this.#inflaterFor(input);
       for (let rest = input, isFull = true; rest.length > 0 || isFull; ) {
-        const step = await this.#step(this.#inflater, rest, output.subarray(filledBytes));
+        const spare = this.#control.hasSpareCore;
+        const room = spare ? this.#outputs.room : this.#outputs.roomAlone();
+        const step = spare
+          ? await this.#stepBeside(this.#inflater, rest, room)
+          : this.#inflater.step(rest, room);
+        this.#outputs.add(step.producedBytes);
         rest = rest.subarray(step.consumedBytes);
-        filledBytes += step.producedBytes;
-        isFull = filledBytes === output.length;
-        if (!isFull) continue;
-        this.#outputs.add(output);
-        output = this.#outputs.take();
-        filledBytes = 0;
+        isFull = step.producedBytes === room.length;
       }
     }
     this.#outputs.drain();
-    if (filledBytes > 0) this.#consume(output.subarray(0, filledBytes));
     this.#inflater?.finish();
-    this.#outputs.recycle(output);
+    this.#outputs.recycle();
   }
 
-  async #step(inflater: Inflater, input: Buffer, output: Buffer): Promise<InflateStep> {
-    if (!this.#control.hasSpareCore) {
-      this.#outputs.drain();
-      return inflater.step(input, output);
-    }
-    const step = inflater.stepInPool(input, output);
-    if (step instanceof Promise) {
-      this.#source.readAhead();
-      return await this.#outputs.drainDuring(step);
-    }
-    this.#outputs.drain();
-    return step;
+  /** While the pool inflates, what it inflated before is hashed and written here, and the next input is read. */
+  async #stepBeside(inflater: Inflater, input: Buffer, room: Buffer): Promise<InflateStep> {
+    const step = inflater.stepInPool(input, room);
+    if (!(step instanceof Promise)) return step;
+    this.#source.readAhead();
+    return await this.#outputs.drainDuring(step);
   }
 
   #nextInput(): Buffer | undefined {

@@ -11,15 +11,25 @@ function recordingQueue() {
   return { queue, consumed, bytes: () => Buffer.concat(consumed) };
 }
 
+/** Fills the room that there is, as inflating would. */
+function fill(queue: OutputQueue, value: number): Buffer {
+  const { room } = queue;
+  room.fill(value);
+  const given = Buffer.from(room);
+  queue.add(room.length);
+  return given;
+}
+
 test('gives everything once and in order, whoever asks for it', async () => {
   const { queue, bytes } = recordingQueue();
   const given: Buffer[] = [];
   for (let index = 0; index < 20; index++) {
-    const output = queue.take();
-    output.fill(index);
-    output.writeUInt32LE(index, output.length - 4);
-    given.push(Buffer.from(output));
-    queue.add(output);
+    const room = index % 5 === 4 ? queue.roomAlone() : queue.room;
+    const part = room.subarray(0, Math.ceil(room.length / ((index % 3) + 1)));
+    part.fill(index);
+    part.writeUInt32LE(index, part.length - 4);
+    given.push(Buffer.from(part));
+    queue.add(part.length);
     if (index % 3 === 1) await queue.drainDuring(turn());
     if (index % 7 === 6) queue.drain();
   }
@@ -27,32 +37,32 @@ test('gives everything once and in order, whoever asks for it', async () => {
   assert.ok(bytes().equals(Buffer.concat(given)));
 });
 
-test('hands out a bounded number of buffers: the rest must be consumed first', () => {
+test('holds a bounded number of bytes: the rest must be consumed first', () => {
   const { queue, consumed, bytes } = recordingQueue();
-  const buffers = new Set<Buffer>();
   let addedBytes = 0;
-  for (let index = 0; index < 50; index++) {
-    const output = queue.take();
-    buffers.add(output);
-    queue.add(output);
-    addedBytes += output.length;
-  }
-  assert.is(buffers.size, 3);
-  assert.ok(addedBytes - bytes().length <= 3 * 1024 * 1024);
+  for (let index = 0; index < 20; index++) addedBytes += fill(queue, index).length;
+  assert.ok(addedBytes - bytes().length <= 6 * 1024 * 1024);
   assert.ok(consumed.every((part) => part.length <= 128 * 1024));
+});
+
+test('whoever works alone finds everything consumed, and gets little room', () => {
+  const { queue, bytes } = recordingQueue();
+  const given = fill(queue, 1);
+  const room = queue.roomAlone();
+  assert.ok(bytes().equals(given));
+  assert.ok(room.length <= 1024 * 1024);
 });
 
 test('stops consuming when the step is done', async () => {
   const { queue, consumed } = recordingQueue();
-  const output = queue.take();
-  queue.add(output);
+  fill(queue, 1);
   assert.is(await queue.drainDuring(Promise.resolve('done')), 'done');
   assert.is(consumed.length, 1);
 });
 
 test('a step that fails is told after what was being consumed', async () => {
   const { queue, consumed } = recordingQueue();
-  queue.add(queue.take());
+  fill(queue, 1);
   const failed = queue.drainDuring(turn().then(() => Promise.reject(new Error('cut off'))));
   await failed.then(assert.unreachable, (error: Error) => assert.is(error.message, 'cut off'));
   assert.ok(consumed.length > 0);
@@ -62,7 +72,7 @@ test('what the consumer throws is thrown, and a step that fails later disturbs n
   const queue = new OutputQueue(() => {
     throw new Error('disk is full');
   });
-  queue.add(queue.take());
+  fill(queue, 1);
   const late = turn().then(() => Promise.reject(new Error('cut off')));
   await queue.drainDuring(late).then(assert.unreachable, (error: Error) => {
     assert.is(error.message, 'disk is full');
@@ -72,13 +82,20 @@ test('what the consumer throws is thrown, and a step that fails later disturbs n
 
 test('buffers of a queue that is done go to the next one, those of a queue that failed do not', () => {
   const first = recordingQueue().queue;
-  const output = first.take();
-  first.recycle(output);
-  const second = recordingQueue().queue;
-  const reused = [second.take(), second.take(), second.take()];
-  assert.ok(reused.includes(output));
-  const third = recordingQueue().queue;
-  assert.not(reused.includes(third.take()));
+  const { buffer } = first.room;
+  first.recycle();
+  const memories = (queue: OutputQueue): Set<unknown> => {
+    const found = new Set<unknown>();
+    for (let index = 0; index < 3; index++) {
+      found.add(queue.room.buffer);
+      fill(queue, index);
+    }
+    return found;
+  };
+  const reused = memories(recordingQueue().queue);
+  assert.is(reused.size, 3);
+  assert.ok(reused.has(buffer));
+  assert.not(reused.has(recordingQueue().queue.room.buffer));
 });
 
 test.run();
