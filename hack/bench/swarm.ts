@@ -1,27 +1,25 @@
-import { spawnSync } from 'node:child_process';
 import { availableParallelism } from 'node:os';
 import { join, resolve } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { type Agent, pullToEnd, startAgent } from '../../test/support/agent.ts';
+import { type Agent, type AgentOptions, pullToEnd, startAgent } from '../../test/support/agent.ts';
+import type { BuiltImage } from '../../test/support/images/build-image.ts';
 import { pushImage } from '../../test/support/images/push-image.ts';
 import { buildSampleImage } from '../../test/support/images/samples.ts';
 import { componentsAvailable, containerdSkipReason } from '../../test/support/real/components.ts';
 import { startContainerd } from '../../test/support/real/containerd.ts';
 import { pull } from '../../test/support/real/crictl.ts';
 import { writeHostsToml } from '../../test/support/real/hosts-toml.ts';
-import { startRegistry } from '../../test/support/real/registry.ts';
+import { type Registry, startRegistry } from '../../test/support/real/registry.ts';
 import { type RegistryGate, startRegistryGate } from '../../test/support/real/registry-gate.ts';
 import { makeTemporaryRoot } from '../../test/support/real/temporary-root.ts';
 import { createNetwork, type Network, type NetworkNode, networkSkipReason } from '../cluster/network.ts';
 import { sampleImage } from '../demo/sample-image.ts';
 import { percentile } from './median.ts';
 import { cpuSecondsOfTree } from './process-usage.ts';
+import { predictP95Seconds } from './swarm-prediction.ts';
 
 const IMAGE = resolve(import.meta.dirname, '../../.cache/demo/image');
-const SIMULATOR = resolve(import.meta.dirname, '../../test/sim/main.ts');
 const PEER_PORT = 65002;
-/** Ethernet, IP and TCP take this part of a link; what is left carries bytes of layers. */
-const HEADER_PART = 0.06;
 
 const PULL_TIMEOUT_MS = 600_000;
 const POLL_MS = 100;
@@ -44,9 +42,11 @@ interface Pulls {
   readonly cpuSeconds: number;
 }
 
-interface BenchNode {
+interface BenchNode extends AsyncDisposable {
   readonly agent: Agent;
   readonly pull: (reference: string) => Promise<void>;
+  /** Of the agent and its containerd, since they were started. */
+  readonly cpuSeconds: () => number;
 }
 
 interface NodeEnd {
@@ -78,9 +78,10 @@ async function main(): Promise<void> {
     address: network.address,
     rateBytesPerSecond: setting.originBitsPerSecond / 8,
   });
+  const aloneCpuSeconds = await cpuSecondsAlone(setting, registry);
   const pulls = await pullOnAll(setting, network, gate);
   const originBytes = gate.count({ class: 'blob' }).bytes;
-  report({ setting, imageBytes: image.layerBytes, originBytes, ...pulls });
+  report({ setting, image, originBytes, aloneCpuSeconds, ...pulls });
 }
 
 function readSetting(): Setting {
@@ -105,38 +106,76 @@ function bitsPerSecond(text: string): number {
 async function pullOnAll(setting: Setting, network: Network, gate: RegistryGate): Promise<Pulls> {
   await using stack = new AsyncDisposableStack();
   const root = stack.use(makeTemporaryRoot('swarm', '/dev/shm'));
-  // Beyond loopback, plain http is for registries of which that is said.
-  const configPath = join(root.path, 'certs.d');
-  writeHostsToml({ configPath, registry: gate.host, server: gate.url, hosts: [] });
-  const pids: number[] = [];
-  const start = async (node: NetworkNode): Promise<BenchNode> => {
-    const directory = join(root.path, node.name);
-    const containerd = setting.withContainerd
-      ? stack.use(await startContainerd({ root: join(directory, 'containerd'), configPath }))
-      : undefined;
-    const agent = stack.use(
-      await startAgent({
-        name: node.name,
-        directory,
-        ...(containerd && { containerd: containerd.socket }),
-        containerdConfigPath: configPath,
-        enter: node.enter,
-        listen: `${node.address}:${PEER_PORT}`,
-        settings: settingsOf(node, network),
-      }),
-    );
-    pids.push(agent.pid, ...(containerd === undefined ? [] : [containerd.pid()]));
-    return containerd === undefined ? layoutNode(agent) : criNode(agent);
-  };
+  const configPath = trustPlainHttp(root.path, gate.host, gate.url);
   const nodes: BenchNode[] = [];
-  for (const node of network.nodes) nodes.push(await start(node));
+  for (const node of network.nodes) {
+    const options = {
+      enter: node.enter,
+      listen: `${node.address}:${PEER_PORT}`,
+      settings: settingsOf(node, network),
+    };
+    nodes.push(
+      stack.use(await startNode(setting, { name: node.name, root: root.path, configPath, ...options })),
+    );
+  }
   const reference = `${gate.host}/bench/app:v1`;
   if (!setting.isCold) await pullOnEach(nodes, `${gate.host}/bench/warm-up:v1`);
   gate.reset();
-  const cpuSeconds = (): number => pids.reduce((sum, pid) => sum + cpuSecondsOfTree(pid), 0);
+  const cpuSeconds = (): number => nodes.reduce((sum, node) => sum + node.cpuSeconds(), 0);
   const before = cpuSeconds();
   const ends = await Promise.all(nodes.map((node) => timedPull(node, reference)));
   return { ends, cpuSeconds: cpuSeconds() - before };
+}
+
+/** What one node alone takes to pull the image, with nothing in its way: the simulator is told what this machine can do. */
+async function cpuSecondsAlone(setting: Setting, registry: Registry): Promise<number> {
+  await using stack = new AsyncDisposableStack();
+  const root = stack.use(makeTemporaryRoot('swarm', '/dev/shm'));
+  const configPath = trustPlainHttp(root.path, registry.host, registry.url);
+  const node = stack.use(await startNode(setting, { name: 'alone', root: root.path, configPath }));
+  if (!setting.isCold) await node.pull(`${registry.host}/bench/warm-up:v1`);
+  const before = node.cpuSeconds();
+  await node.pull(`${registry.host}/bench/app:v1`);
+  return node.cpuSeconds() - before;
+}
+
+/** Beyond loopback, plain http is for registries of which that is said. */
+function trustPlainHttp(root: string, registry: string, server: string): string {
+  const configPath = join(root, 'certs.d');
+  writeHostsToml({ configPath, registry, server, hosts: [] });
+  return configPath;
+}
+
+interface NodeOptions extends Pick<AgentOptions, 'name' | 'enter' | 'listen' | 'settings'> {
+  readonly root: string;
+  readonly configPath: string;
+}
+
+async function startNode(
+  setting: Setting,
+  { root, configPath, ...options }: NodeOptions,
+): Promise<BenchNode> {
+  await using stack = new AsyncDisposableStack();
+  const directory = join(root, options.name);
+  const containerd = setting.withContainerd
+    ? stack.use(await startContainerd({ root: join(directory, 'containerd'), configPath }))
+    : undefined;
+  const agent = stack.use(
+    await startAgent({
+      ...options,
+      directory,
+      ...(containerd && { containerd: containerd.socket }),
+      containerdConfigPath: configPath,
+    }),
+  );
+  const pids = [agent.pid, ...(containerd === undefined ? [] : [containerd.pid()])];
+  const running = stack.move();
+  return {
+    agent,
+    pull: containerd === undefined ? layoutPull(agent) : criPull(agent),
+    cpuSeconds: () => pids.reduce((sum, pid) => sum + cpuSecondsOfTree(pid), 0),
+    [Symbol.asyncDispose]: () => running.disposeAsync(),
+  };
 }
 
 async function pullOnEach(nodes: readonly BenchNode[], reference: string): Promise<void> {
@@ -155,13 +194,13 @@ function settingsOf(node: NetworkNode, network: Network) {
   };
 }
 
-function layoutNode(agent: Agent): BenchNode {
-  return { agent, pull: async (reference) => void (await pullToEnd(agent.pull(reference))) };
+function layoutPull(agent: Agent): BenchNode['pull'] {
+  return async (reference) => void (await pullToEnd(agent.pull(reference)));
 }
 
-function criNode(agent: Agent): BenchNode {
+function criPull(agent: Agent): BenchNode['pull'] {
   const options = { endpoint: agent.criSocket, timeoutMs: PULL_TIMEOUT_MS };
-  return { agent, pull: async (reference) => void (await pull(options, reference)) };
+  return async (reference) => void (await pull(options, reference));
 }
 
 async function timedPull(node: BenchNode, reference: string): Promise<NodeEnd> {
@@ -188,15 +227,17 @@ async function receivedBytes({ agent }: BenchNode): Promise<number> {
 
 interface Outcome extends Pulls {
   readonly setting: Setting;
-  readonly imageBytes: number;
+  readonly image: BuiltImage;
   readonly originBytes: number;
+  readonly aloneCpuSeconds: number;
 }
 
-function report({ setting, imageBytes, originBytes, ends, cpuSeconds }: Outcome): void {
+function report({ setting, image, originBytes, aloneCpuSeconds, ends, cpuSeconds }: Outcome): void {
+  const imageBytes = image.layerBytes;
   const seconds = ends.map((end) => end.seconds);
   const p95Seconds = percentile(seconds, 0.95);
   const bound = boundSeconds(setting, imageBytes);
-  const simulatedP95Seconds = simulate(setting, imageBytes);
+  const simulatedP95Seconds = predictP95Seconds({ ...setting, image, aloneCpuSeconds });
   const received = ends.reduce((sum, end) => sum + end.receivedBytes, 0);
   console.log(
     JSON.stringify({
@@ -218,6 +259,7 @@ function report({ setting, imageBytes, originBytes, ends, cpuSeconds }: Outcome)
       // All nodes share this machine's processors, which real ones do not.
       cpuSecondsPerNode: cpuSeconds / setting.nodes,
       cpuBoundSeconds: cpuSeconds / availableParallelism(),
+      aloneCpuSeconds,
       simulatedP95Seconds,
       measuredOverSimulated: p95Seconds / simulatedP95Seconds,
     }),
@@ -231,28 +273,6 @@ function boundSeconds(
 ): number {
   const [link, origin] = [linkBitsPerSecond / 8, originBitsPerSecond / 8];
   return Math.max(imageBytes / origin, imageBytes / link, (nodes * imageBytes) / (origin + nodes * link));
-}
-
-/** The simulator moves bytes of layers: it is given links as wide as what headers leave. */
-function simulate({ nodes, linkBitsPerSecond, originBitsPerSecond }: Setting, imageBytes: number): number {
-  const megabytes = (bits: number, part: number): string => String((bits * part) / 8e6);
-  const { stdout, status } = spawnSync(
-    process.execPath,
-    [
-      SIMULATOR,
-      `--nodes=${nodes}`,
-      `--size-mb=${imageBytes / 1e6}`,
-      '--blobs=4',
-      `--link-mb=${megabytes(linkBitsPerSecond, 1 - HEADER_PART)}`,
-      `--origin-mb=${megabytes(originBitsPerSecond, 1)}`,
-      '--spread-ms=0',
-      '--json',
-    ],
-    { encoding: 'utf8', stdio: ['ignore', 'pipe', 'inherit'] },
-  );
-  if (status !== 0) throw new Error(`Cannot simulate: exit code ${status}`);
-  const line = stdout.trim().split('\n').at(-1) ?? '{}';
-  return (JSON.parse(line) as { p95Seconds: number }).p95Seconds;
 }
 
 await main();

@@ -2,7 +2,8 @@
  * Prints and draws the table of scenarios: the real core over a modelled network, against what the links allow.
  *
  * `node test/sim/main.ts [--scenario 'NAME...'] [--seeds N | --seed N] [--full] [--json] [--svg DIRECTORY]`, and for single
- * figures of the scenarios `--nodes --size-mb --blobs --link-mb --origin-mb | --origin-links --latency-ms --spread-ms`.
+ * figures of the scenarios `--nodes --size-mb --blobs --link-mb --origin-mb | --origin-links --latency-ms --spread-ms`, and
+ * `--cores --costs --unpacked-over-packed` for nodes whose processors take time.
  */
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -12,7 +13,7 @@ import { drawRun } from './draw.ts';
 import { Recorder } from './recorder.ts';
 import { runScenario, type ScenarioResult } from './run-scenario.ts';
 import { SCENARIOS, type Scenario, type ScenarioSize } from './scenarios.ts';
-import type { WorldOptions } from './world-options.ts';
+import type { Costs, Machine, WorldOptions } from './world-options.ts';
 
 const MB = 1e6;
 
@@ -32,6 +33,9 @@ const { values } = parseArgs({
     'origin-links': { type: 'string' },
     'latency-ms': { type: 'string' },
     'spread-ms': { type: 'string' },
+    cores: { type: 'string' },
+    costs: { type: 'string' },
+    'unpacked-over-packed': { type: 'string' },
     limits: { type: 'string' },
   },
 });
@@ -109,9 +113,24 @@ function overridesGiven(): Partial<WorldOptions> {
       sizeBytes !== undefined && {
         blobSizesBytes: Array.from({ length: blobs }, () => Math.floor(sizeBytes / blobs)),
       }),
+    ...(values.cores !== undefined && { machine: machineGiven(Number(values.cores)) }),
     ...(values.limits !== undefined && { limits: JSON.parse(values.limits) as Partial<SwarmLimits> }),
   };
 }
+
+/** Only the processors take time; disks are fast, and memory is large. */
+function machineGiven(cores: number): Machine {
+  return {
+    cores,
+    costs: JSON.parse(values.costs ?? 'null') ?? NO_COSTS,
+    unpackedOverPacked: Number(values['unpacked-over-packed'] ?? 1),
+    diskBytesPerSecond: Number.POSITIVE_INFINITY,
+    pageCacheBytes: Number.POSITIVE_INFINITY,
+    dirtyBytes: 0,
+  };
+}
+
+const NO_COSTS: Costs = { receiveSecondsPerGb: 0, serveSecondsPerGb: 0, unpackSecondsPerGb: 0 };
 
 const TABLE_HEAD = [
   '| scenario | nodes | P95 s | bound s | P95 ÷ bound | origin ÷ image | peak Gbit/s | more | goals | wall s, CPU s, RSS |',
