@@ -10,6 +10,7 @@ import type { TransferCounters } from '../peer/transfer-counters.ts';
 import { createTransferEngine } from '../peer/transfer-engine.ts';
 import type { TransferObserver } from '../peer/transfer-observer.ts';
 import { openOrigin } from '../registry/open-origin.ts';
+import { PlainHosts } from '../registry/plain-hosts.ts';
 import { proxySettingsFrom } from '../registry/proxy-settings.ts';
 import { createUnpackPool } from '../unpack/create-unpack-pool.ts';
 import type { UnpackPool } from '../unpack/unpack-pool.ts';
@@ -171,6 +172,7 @@ function originOpener(
     configPath: config.containerd.configPath,
     ownAddresses: [config.http.listen],
     proxy: proxySettingsFrom(process.env),
+    plainHosts: new PlainHosts(),
     warn: (message: string): void => log.warn(message),
   };
   const grace = outageGraceOf(config, log, onOutagePull);

@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto';
 import { type FileHandle, open } from 'node:fs/promises';
 import { assert } from '../base/assert.ts';
 import type { BlobKey } from '../base/blob-key.ts';
+import { digestFromHex } from '../base/digest.ts';
 import { ErrorCode, nodeErrorCode, ShoalError } from '../base/errors.ts';
 import { encodeMetaRecord, type MetaRecord, MetaRecordType } from './blob-meta.ts';
 import type { BlobPaths } from './blob-path.ts';
@@ -94,6 +95,13 @@ export class CachedBlob {
 
   get complete(): boolean {
     return this.#heldChunks === this.chunkCount;
+  }
+
+  /** Its only chunk was hashed by this process, and that hash is the blob's digest. */
+  get isProven(): boolean {
+    const hash = this.#hashes[0];
+    if (this.chunkCount !== 1 || hash === undefined || this.#states[0] !== ChunkState.Verified) return false;
+    return digestFromHex(Buffer.from(hash).toString('hex')) === this.key.digest;
   }
 
   /** Bytes of the chunks that are held, verified or claimed. */

@@ -103,6 +103,10 @@ export class BlobFetch {
     return this.#blob?.path ?? this.#host.cache.pathOf(this.key);
   }
 
+  get isProven(): boolean {
+    return this.#blob?.isProven ?? false;
+  }
+
   get signal(): AbortSignal {
     return this.#abort.signal;
   }

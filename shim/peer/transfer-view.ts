@@ -45,6 +45,10 @@ export class TransferView implements Transfer {
     return this.#grantedBytes;
   }
 
+  get isProven(): boolean {
+    return this.#fetch.isProven;
+  }
+
   get counts(): TransferCounts {
     const now = this.#fetch.counts;
     const base = this.#baseline;

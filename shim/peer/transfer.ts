@@ -56,6 +56,8 @@ export interface Transfer {
   readonly path: string;
   /** Bytes `[0, prefixBytes)` of the file have matched their chunk hashes. Never shrinks, except by `distrust`. */
   readonly prefixBytes: number;
+  /** Whether the blob's own digest was found right as its bytes came: a blob of one chunk has that for its chunk's hash. */
+  readonly isProven: boolean;
   readonly counts: TransferCounts;
   /**
    * The consumer has used the first so many bytes. From its first call on, to be made at once, no more is fetched than it will use soon:

@@ -16,6 +16,7 @@ export function heldTransfer(blob: HeldBlob, openTransfer: () => Transfer): Tran
     counts: { originBytes: 0, peerBytes: 0, cacheBytes: blob.sizeBytes },
     finished: Promise.resolve(),
     isHeldBack: false,
+    isProven: false,
     consumed: () => undefined,
     onPrefix: () => () => undefined,
     seal: async () => undefined,

@@ -121,13 +121,14 @@ async function unpackLayer(
     if (treeMode === 'merge') await abortable(turn, signal);
     const stagingDirectory =
       treeMode === 'none' ? undefined : await context.session.stagingDirectory(index, signal);
+    await abortable(readable(transfer), signal);
+    const { isProven } = transfer;
     const target = {
       // Nothing lies below the lowest layer, so that its whiteouts have nothing to hide.
       mode: treeMode === 'none' ? 'verify' : index === 0 ? 'merge' : treeMode,
       targetDirectory: stagingDirectory ?? '',
-      leavesDigest: leavesDigest(context, index),
+      leavesDigest: isProven || leavesDigest(context, index),
     } as const;
-    await abortable(readable(transfer), signal);
     await context.order.turnOf(index, signal);
     const [{ impliedDirectories }, isChecked] = await besides(
       (until) => giveBlob(context, index, transfer, until),
@@ -138,7 +139,7 @@ async function unpackLayer(
       },
       signal,
     );
-    if (leavesDigest(context, index) && !isChecked)
+    if (target.leavesDigest && !isProven && !isChecked)
       await checkLayerFile(transfer.path, layer.descriptor.digest, signal);
     await transfer.confirm();
     show(transfer.prefixBytes);

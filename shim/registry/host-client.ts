@@ -6,6 +6,7 @@ import type { RegistryHost } from './hosts-toml.ts';
 import { release } from './http-body.ts';
 import { isPlainHttpAnswer, mapHttpError } from './http-error.ts';
 import { REDIRECT_LIFE_MS, REDIRECT_TARGETS_MAX, REDIRECTS_MAX } from './limits.ts';
+import type { PlainHosts } from './plain-hosts.ts';
 import type { Redactor } from './redaction.ts';
 import type { HttpResponse, Transport } from './transport.ts';
 
@@ -20,6 +21,8 @@ export interface HostClientOptions {
   readonly userAgent: string;
   readonly redactor: Redactor;
   readonly closing: AbortSignal;
+  /** What was found out about hosts that may answer without TLS. */
+  readonly plainHosts: PlainHosts;
 }
 
 export interface HostRequest {
@@ -55,7 +58,9 @@ export class HostClient {
 
   constructor(options: HostClientOptions) {
     this.#options = options;
-    this.#scheme = options.config.scheme;
+    const { config, plainHosts } = options;
+    const isPlain = config.httpFallback && plainHosts.has(config.host, Date.now());
+    this.#scheme = isPlain ? 'http' : config.scheme;
   }
 
   get config(): RegistryHost {
@@ -123,14 +128,19 @@ export class HostClient {
 
   async #send(url: URL, request: HostRequest): Promise<Followed> {
     const { doing, signal } = request;
+    const mayBePlain = this.config.httpFallback && url.host === this.#url('').host;
     try {
-      return await this.#sendOnce(url, request);
+      const followed = await this.#sendOnce(url, request);
+      // What a server says that speaks TLS by now.
+      if (mayBePlain && followed.response.status === 400) this.#options.plainHosts.forget(url.host);
+      return followed;
     } catch (error) {
-      const isOwn = url.host === this.#url('').host && url.protocol === 'https:';
-      if (!(this.config.httpFallback && isOwn && isPlainHttpAnswer(error)))
+      this.#options.plainHosts.forget(url.host);
+      if (!(mayBePlain && url.protocol === 'https:' && isPlainHttpAnswer(error)))
         throw mapHttpError(error, doing, url.host, signal);
     }
     this.#scheme = 'http';
+    this.#options.plainHosts.note(url.host, Date.now());
     const plain = new URL(url.href.replace(/^https:/, 'http:'));
     return this.#sendOnce(plain, request).catch((error: unknown) => {
       throw mapHttpError(error, doing, url.host, signal);

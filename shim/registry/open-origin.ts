@@ -11,6 +11,7 @@ import { discard, readBody, release } from './http-body.ts';
 import { DEFAULT_ORIGIN_LIMITS, HOST_PENALTY_MS, type OriginLimits } from './limits.ts';
 import { CONFIG_BYTES_MAX, MANIFEST_ACCEPT, MANIFEST_BYTES_MAX } from './manifest.ts';
 import type { ByteRange, Credentials, Origin } from './origin.ts';
+import { PlainHosts } from './plain-hosts.ts';
 import type { ProxySettings } from './proxy-settings.ts';
 import { checkRange, openRange } from './range-response.ts';
 import { Redactor } from './redaction.ts';
@@ -35,6 +36,8 @@ export interface OpenOriginOptions {
    * that count pulls do not count, and as containerd does; what it gives is checked against the digest.
    */
   readonly heldManifest?: (digest: Digest, signal: AbortSignal) => Promise<Uint8Array | undefined>;
+  /** What is known of hosts that may answer without TLS, from one pull to the next. Default: nothing. */
+  readonly plainHosts?: PlainHosts;
   /** Told about settings that are passed over. */
   readonly warn?: (message: string) => void;
 }
@@ -235,6 +238,7 @@ class RegistryOrigin implements Origin {
 
   async #makeClient(config: RegistryHost): Promise<HostClient> {
     const { reference, credentials: given, proxy = {}, userAgent = USER_AGENT } = this.#options;
+    const { plainHosts = new PlainHosts() } = this.#options;
     const { tls, dialTimeoutMs } = config;
     const limits = this.#limits;
     const transport = await Transport.open({ tls, proxy, limits, ...(dialTimeoutMs && { dialTimeoutMs }) });
@@ -252,6 +256,7 @@ class RegistryOrigin implements Origin {
       userAgent,
       redactor: this.#redactor,
       closing: this.#closing.signal,
+      plainHosts,
     });
   }
 

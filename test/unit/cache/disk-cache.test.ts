@@ -1,9 +1,11 @@
 import { execFileSync } from 'node:child_process';
+import { createHash } from 'node:crypto';
 import { existsSync, linkSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
+import { type Digest, digestFromHex, digestOf } from '../../../shim/base/digest.ts';
 import { ErrorCode, isShoalError } from '../../../shim/base/errors.ts';
 import { DISK_FAILURE_PAUSE_MS, DiskCache, type DiskCacheOptions } from '../../../shim/cache/disk-cache.ts';
 import { IN_DEMAND_MS } from '../../../shim/cache/eviction.ts';
@@ -32,6 +34,46 @@ async function codeOf(work: Promise<unknown>): Promise<string> {
     (error) => (isShoalError(error) ? error.code : String(error)),
   );
 }
+
+test('a blob of one chunk is proven by the hash of that, and only by the hash of bytes that were seen', async () => {
+  await withCache({}, async (cache) => {
+    const bytes = Buffer.alloc(100, 'x');
+    const hash = createHash('sha256').update(bytes).digest();
+    const digest = digestFromHex(hash.toString('hex'));
+    const proven = async (name: Digest, sizeBytes: number, given: Uint8Array): Promise<boolean> => {
+      const blob = await cache.pin({ host: 'registry.test', digest: name }, sizeBytes);
+      assert.not(blob.isProven);
+      await blob.claim(0, given);
+      const { isProven } = blob;
+      await cache.unpin(blob);
+      return isProven;
+    };
+    assert.ok(await proven(digest, bytes.length, hash));
+    assert.not(await proven(digestOf('another'), bytes.length, hash));
+    assert.not(
+      await proven(digestOf('longer'), CHUNK_BYTES + 1, createHash('sha256').update('longer').digest()),
+    );
+  });
+});
+
+test('a proof is not taken from the disk', async () => {
+  await withCache({}, async (cache, directory) => {
+    const bytes = Buffer.alloc(100, 'x');
+    const hash = createHash('sha256').update(bytes).digest();
+    const key = { host: 'registry.test', digest: digestFromHex(hash.toString('hex')) };
+    const blob = await cache.pin(key, bytes.length);
+    await blob.write(0, [bytes]);
+    await blob.claim(0, hash);
+    await cache.unpin(blob);
+    await cache.close();
+    const again = await DiskCache.open({ directory, chunkSizeBytes: CHUNK_BYTES });
+    const claimed = await again.pin(key, bytes.length);
+    assert.not(claimed.isProven);
+    await claimed.readChunk(0, Buffer.alloc(CHUNK_BYTES));
+    assert.ok(claimed.isProven);
+    await again.close();
+  });
+});
 
 test('unpin() drops the least recently used idle blobs above the capacity', async () => {
   let nowMs = 1000;
