@@ -1,4 +1,4 @@
-/** A host that was not asked for this long is tried with TLS again, ms. */
+/** This long after it was tried with TLS, a host is tried with it again, ms. */
 const LIFE_MS = 60_000;
 /** Only hosts of this machine may answer without TLS: a few. */
 const HOSTS_MAX = 64;

@@ -122,7 +122,7 @@ function overridesGiven(): Partial<WorldOptions> {
 function machineGiven(cores: number): Machine {
   return {
     cores,
-    costs: JSON.parse(values.costs ?? 'null') ?? NO_COSTS,
+    costs: values.costs === undefined ? NO_COSTS : (JSON.parse(values.costs) as Costs),
     unpackedOverPacked: Number(values['unpacked-over-packed'] ?? 1),
     diskBytesPerSecond: Number.POSITIVE_INFINITY,
     pageCacheBytes: Number.POSITIVE_INFINITY,
