@@ -132,6 +132,12 @@ export function setReceiveLowWater(fd: number, count: number): void {
   check('setsockopt', calls().setsockopt(fd, SOL_SOCKET, SO_RCVLOWAT, value, value.byteLength));
 }
 
+/** Lets a socket take bytes only while fewer than `count` of those that it took have not been sent (TCP_NOTSENT_LOWAT of tcp(7)). */
+export function setUnsentLowWater(fd: number, count: number): void {
+  const value = new Int32Array([count]);
+  check('setsockopt', calls().setsockopt(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, value, value.byteLength));
+}
+
 export function prctl(option: number, argument: number): void {
   check('prctl', calls().prctl(option, argument, 0, 0, 0));
 }
@@ -150,6 +156,8 @@ const MADV_DONTNEED = 4;
 const RWF_NOWAIT = 8;
 const SOL_SOCKET = 1;
 const SO_RCVLOWAT = 18;
+const IPPROTO_TCP = 6;
+const TCP_NOTSENT_LOWAT = 25;
 const AT_FDCWD = -100;
 const AT_SYMLINK_NOFOLLOW = 0x100;
 

@@ -7,7 +7,7 @@ import type { ChunkBufferPool } from './chunk-buffer-pool.ts';
 import { agreeOnVersion, encodeHello, FrameType, type Hello, NONCE_BYTES, parseHello } from './frame.ts';
 import { type ChunkTarget, type FrameHandler, FrameReader } from './frame-reader.ts';
 import { encodeMessage, parseMessage } from './message-codec.ts';
-import type { PeerIdentity, PeerTransport } from './peer-transport.ts';
+import { keepUnsentShort, type PeerIdentity, type PeerTransport } from './peer-transport.ts';
 import { encodeRightMessage, isRightFrame, parseRightMessage, type RightMessage } from './right-messages.ts';
 
 /** Unsent bytes at which a peer counts as not reading: all upload slots filled for it, and control traffic. */
@@ -163,6 +163,7 @@ export class PeerConnection implements FrameHandler {
     const hello = parseHello(payload);
     agreeOnVersion(hello);
     clearTimeout(this.#helloTimer);
+    keepUnsentShort(this.#socket);
     this.hello = hello;
     this.identity = this.#transport.identify(this.#socket);
     this.#events.onHello(this, hello);

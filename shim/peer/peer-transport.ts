@@ -1,5 +1,5 @@
 import { createServer, connect as netConnect, type Server, type Socket } from 'node:net';
-import { setReceiveLowWater } from '../base/posix.ts';
+import { setReceiveLowWater, setUnsentLowWater } from '../base/posix.ts';
 import type { PeerId } from '../swarm/messages.ts';
 
 /** How connections are made: in the clear, or with TLS. */
@@ -54,6 +54,18 @@ export const plainTransport: PeerTransport = {
   createServer: () => createServer(SOCKET_OPTIONS),
   identify: () => undefined,
 };
+
+/** What may wait in the kernel to be sent, bytes: enough until this node writes again, 10 ms of a link of 100 Mbit/s. */
+const UNSENT_BYTES = 128 * 1024;
+
+/**
+ * Keeps the kernel from taking chunks long before they are sent (it would take 4 MB): an upload slot would be free before its chunk
+ * has left, so that some nodes would be asked for more than their share, and requests would wait behind those chunks.
+ */
+export function keepUnsentShort(socket: Socket): void {
+  const fd = descriptorOf(socket);
+  if (fd >= 0) setUnsentLowWater(fd, UNSENT_BYTES);
+}
 
 /** Negative when there is none (any more). Node has no public name for it. */
 function descriptorOf(socket: Socket): number {

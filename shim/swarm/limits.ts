@@ -37,6 +37,12 @@ export interface SwarmLimits {
   readonly uploadSlots: number;
   /** Slots besides these for nodes of other zones: a whole zone waits for what one of them fetches. */
   readonly uploadSlotsForImports: number;
+  /**
+   * A chunk that has been leaving for this long, ms, and for four times the usual, leaves its slot to another, up to so many: its peer
+   * may be frozen, and would keep the slot until the send times out.
+   */
+  readonly uploadSlowMs: number;
+  readonly uploadSlotsForSlow: number;
   /** Range of the hint in `busy`, ms. */
   readonly busyHintMinMs: number;
   readonly busyHintMaxMs: number;
@@ -130,6 +136,8 @@ export const DEFAULT_LIMITS: SwarmLimits = {
   requestsPerPeerMax: 16,
   uploadSlots: 4,
   uploadSlotsForImports: 1,
+  uploadSlowMs: 2_000,
+  uploadSlotsForSlow: 4,
   busyHintMinMs: 10,
   busyHintMaxMs: 200,
   windowChunks: 256,

@@ -1,6 +1,9 @@
 import type { SwarmLimits } from './limits.ts';
 import type { PeerId } from './messages.ts';
 
+/** A chunk that takes this many times the usual is slow. */
+const SLOW_MEANS = 4;
+
 /** Chunks being served. There is no queue: who finds no slot is told at once when to ask again. */
 export class UploadSlots {
   readonly #limits: SwarmLimits;
@@ -24,7 +27,8 @@ export class UploadSlots {
   /** Undefined when a slot was taken, else the hint for `busy`, ms. */
   take(peer: PeerId, requestId: number, nowMs: number, isImport = false): number | undefined {
     const { uploadSlots, uploadSlotsForImports } = this.#limits;
-    if (this.#used >= uploadSlots + (isImport ? uploadSlotsForImports : 0)) return this.#hintMs();
+    const slots = uploadSlots + (isImport ? uploadSlotsForImports : 0);
+    if (this.#used >= slots && this.#brisk(nowMs) >= slots) return this.#hintMs();
     let ofPeer = this.#startedMs.get(peer);
     if (ofPeer === undefined) {
       ofPeer = new Map();
@@ -49,6 +53,15 @@ export class UploadSlots {
   releasePeer(peer: PeerId): void {
     this.#used -= this.#startedMs.get(peer)?.size ?? 0;
     this.#startedMs.delete(peer);
+  }
+
+  /** Without those that are slow, as far as there are places for them. */
+  #brisk(nowMs: number): number {
+    const { uploadSlowMs, uploadSlotsForSlow } = this.#limits;
+    const slowMs = Math.max(uploadSlowMs, SLOW_MEANS * this.#meanServeMs);
+    const starts = [...this.#startedMs.values()].flatMap((ofPeer) => [...ofPeer.values()]);
+    const slow = starts.filter((startedMs) => nowMs - startedMs >= slowMs).length;
+    return this.#used - Math.min(slow, uploadSlotsForSlow);
   }
 
   #hintMs(): number {

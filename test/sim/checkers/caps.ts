@@ -33,7 +33,7 @@ export class CapsChecker implements Observer {
       node,
       'uploads',
       snapshot.uploadsInFlight,
-      limits.uploadSlots + limits.uploadSlotsForImports,
+      limits.uploadSlots + limits.uploadSlotsForImports + limits.uploadSlotsForSlow,
     );
     expectAtMost(node, 'requests', snapshot.requestsInFlight, requestsMax);
     expectAtMost(node, 'blobs of a directory', snapshot.directoryKeys, limits.directoryKeysMax);

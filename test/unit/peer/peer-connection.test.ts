@@ -1,5 +1,6 @@
 import { once } from 'node:events';
-import { type AddressInfo, createServer, type Socket } from 'node:net';
+import { type AddressInfo, connect, createServer, type Socket } from 'node:net';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import type { ShoalError } from '../../../shim/base/errors.ts';
@@ -96,6 +97,38 @@ test('a peer that sends too little is hung up on within three seconds', async ()
 test('what a peer sent before it hung up is told as broken', async () => {
   const { error } = await receive((socket) => socket.end(content.subarray(0, 10 * KIB)));
   assert.is(error?.code, 'PEER_UNAVAILABLE');
+});
+
+test('a chunk counts as sent when it leaves, not when the kernel could hold it', async () => {
+  const accepted = Promise.withResolvers<PeerConnection>();
+  const server = plainTransport.createServer().listen(0, '127.0.0.1');
+  const ignore = (): void => undefined;
+  const events = { onMessage: ignore, onRight: ignore, onChunk: () => undefined, onClose: ignore };
+  server.on('connection', (socket: Socket) =>
+    PeerConnection.accept(socket, {
+      transport: plainTransport,
+      own: about,
+      pool: new ChunkBufferPool(CHUNK_BYTES, 8),
+      helloTimeoutMs: 5_000,
+      events: { ...events, onHello: (connection) => accepted.resolve(connection) },
+    }),
+  );
+  await once(server, 'listening');
+  const client = connect((server.address() as AddressInfo).port, '127.0.0.1').pause();
+  client.write(encodeHello({ ...about, self: '127.0.0.1:2', nonce: new Uint8Array(16) }));
+  const connection = await accepted.promise;
+  let isSent: boolean | undefined;
+  const sent = connection.sendChunk(Buffer.alloc(1024 * KIB)).then((whether) => {
+    isSent = whether;
+  });
+  await sleep(300);
+  const isSentUnread = isSent;
+  client.resume();
+  await sent;
+  client.destroy();
+  server.close();
+  assert.is(isSentUnread, undefined, 'a peer that does not read has been sent nothing');
+  assert.is(isSent, true);
 });
 
 test.run();
