@@ -88,8 +88,6 @@ function threeZones(size: ScenarioSize, seed: number): WorldOptions {
   return { ...burst(size, seed), zones: { count: 3, linkBytesPerSecond } };
 }
 
-/** Rows of thousands of nodes take half the time so, and come out a few points worse. */
-const LONG_CHUNK_FACTOR = 2;
 const REQUESTS_PER_SECOND = 20;
 /** Chunks that one ranged GET may ask for at most: `leaseChunksAlone`. */
 const RUN_BYTES_MAX = 32 * 2 ** 20;
@@ -186,7 +184,6 @@ function ofSize(nodes: number, isLong: boolean): Scenario {
     options: burst,
     goals: { p95OverBound: 1.15, originOverImage: 1.01 },
     isLong,
-    ...(isLong && { chunkFactor: LONG_CHUNK_FACTOR, note: `${2 * LONG_CHUNK_FACTOR} MiB chunks` }),
   };
 }
 
