@@ -183,9 +183,12 @@ export class Directory {
   /** Leases that another directory granted count here as well, so that nobody gets the same run twice. */
   #noteLeased(entry: DirectoryEntry, participant: Participant, message: Announce, nowMs: number): void {
     const expiresMs = nowMs + this.#leaseTtlMs(entry);
-    for (const run of runsWithin(message.leased, entry.chunkCount, this.#context.limits.leasesPerNode * 2)) {
-      if (run.chunkCount > this.#context.limits.leaseChunksAlone) continue;
-      const end = run.firstChunk + run.chunkCount;
+    const { leasesPerNode, leaseChunksAlone } = this.#context.limits;
+    // Chunks, not runs: leases that touch are told as one run, and what came from peers meanwhile makes more of them.
+    let left = leasesPerNode * 2 * leaseChunksAlone;
+    for (const run of runsWithin(message.leased, entry.chunkCount, left)) {
+      const end = run.firstChunk + Math.min(left, run.chunkCount);
+      left -= end - run.firstChunk;
       for (let chunk = run.firstChunk; chunk < end; chunk++) {
         const lease = entry.leaseOf(chunk);
         if (lease?.peer === participant.peer) lease.expiresMs = expiresMs;

@@ -76,6 +76,16 @@ test('SwarmNode: a directory that is away while others come, and then back, does
   }
 });
 
+test('SwarmNode: who reads several leases in a row of a slow origin keeps them until the chunks have come', () => {
+  // A first chunk takes longer than a lease lasts unless it is renewed.
+  for (const seed of [1, 2]) {
+    const slow = { originBytesPerSecond: 2 * MB, latencyMs: 50, startSpreadMs: 1500 };
+    const result = finish({ nodes: 8, seed, ...slow }, 400);
+    assert.ok(result.originOverImage <= 1.02, `seed ${seed}: origin ${result.originOverImage}`);
+    assert.ok(result.maxSeconds <= 1.02 * result.boundSeconds, `seed ${seed}: ${result.maxSeconds} s`);
+  }
+});
+
 test('SwarmNode: a frozen node with leases is worked around', () => {
   for (let node = 0; node < 4; node++) {
     const fault: Fault = { kind: 'freeze', atMs: 1000, untilMs: 200_000, node };
