@@ -279,6 +279,11 @@ export class BlobSwarm {
     return false;
   }
 
+  /** Whether the pull began so lately that others who take part may not be known yet. */
+  isYoung(nowMs: number): boolean {
+    return nowMs - this.#pullingSinceMs < NOBODY_MS;
+  }
+
   /** How long neighbours have offered chunks of which none was on its way, ms. */
   stalledMs(nowMs: number): number {
     return this.#stalledSinceMs === undefined ? 0 : nowMs - this.#stalledSinceMs;

@@ -109,7 +109,7 @@ export class ChunkFetcher {
     const { requests, peers } = this.#context;
     const request = requests.of(peer, requestId);
     if (request !== undefined) {
-      if (request.state === 'live') requests.recordArrival(nowMs - request.sentMs, nowMs);
+      requests.recordArrival(nowMs - request.sentMs, nowMs);
       this.#finish(request);
     }
     peers.succeeded(peer);

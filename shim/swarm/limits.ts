@@ -87,6 +87,8 @@ export interface SwarmLimits {
   /** Same for a node that nobody shares with: fewer requests at the registry. */
   readonly leaseChunksAlone: number;
   readonly leasesPerNode: number;
+  /** What the nodes of a swarm up to `smallSwarm` hold together, one each at least. */
+  readonly leasesSmallSwarm: number;
   readonly leasesPerBlob: number;
   /** Lease lifetime without progress, ms: at least this, and four times the usual time between two chunks. */
   readonly leaseTtlMinMs: number;
@@ -162,6 +164,7 @@ export const DEFAULT_LIMITS: SwarmLimits = {
   leaseChunks: 4,
   leaseChunksAlone: 16,
   leasesPerNode: 4,
+  leasesSmallSwarm: 8,
   leasesPerBlob: 64,
   leaseTtlMinMs: 5_000,
   leaseTtlMaxMs: 60_000,

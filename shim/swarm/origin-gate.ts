@@ -23,9 +23,9 @@ export class OriginGate {
     this.#limits = limits;
   }
 
-  /** Places for further leases. A run at its last chunk no longer counts, so that the next one is there in time. */
-  available(nowMs: number): number {
-    let count = this.#limits.leasesPerNode;
+  /** Places for further leases, of `placesMax`. A run at its last chunk no longer counts, so that the next one is there in time. */
+  available(placesMax: number, nowMs: number): number {
+    let count = placesMax;
     for (const run of this.#runs) if (run.remaining > 1) count--;
     for (const [keyId, asked] of this.#asked) {
       if (nowMs >= asked.untilMs) this.#asked.delete(keyId);

@@ -92,6 +92,8 @@ export class OriginReader implements OriginReading {
     gate.ask(this.#blob.keyId, 0, nowMs);
     if (!this.mayRead(nowMs) || this.#blob.isSated) return 0;
     const count = this.#placesLeft(nowMs);
+    // The directory remembers no wish from now on.
+    if (count === 0) this.isDry = false;
     gate.ask(this.#blob.keyId, count, nowMs);
     return count;
   }
@@ -153,10 +155,21 @@ export class OriginReader implements OriginReading {
   }
 
   #placesLeft(nowMs: number): number {
-    const available = this.#context.gate.available(nowMs);
+    const available = this.#context.gate.available(this.#placesMax(nowMs), nowMs);
     if (!this.#context.isAlone) return available;
     const own = this.#context.gate.runsOf(this.#blob.keyId).filter((run) => run.remaining > 1).length;
     return Math.min(available, Math.max(0, RUNS_ALONE - own));
+  }
+
+  /**
+   * The more read at once, the later each has a whole chunk to pass on: the nodes of a small swarm read a few runs together,
+   * enough to fill the origin's link over connections of any kind. Large ones have enough to pass on soon.
+   */
+  #placesMax(nowMs: number): number {
+    const { isAlone, peers, limits } = this.#context;
+    if (isAlone || peers.othersCount >= limits.smallSwarm) return limits.leasesPerNode;
+    const sharers = this.#blob.isYoung(nowMs) ? peers.othersCount + 1 : this.#blob.neighbours.knownCount + 1;
+    return Math.min(limits.leasesPerNode, Math.ceil(limits.leasesSmallSwarm / sharers));
   }
 
   /**

@@ -167,11 +167,9 @@ export class RequestTable {
     this.#samples[this.#sampleCount % SAMPLES] = tookMs;
     this.#sampleCount++;
     if (this.#sampleCount < 8 || this.#sampleCount % 8 === 0) this.#updatePercentiles();
-    const gapMs = Math.max(0.01, nowMs - this.#lastArrivalMs);
-    if (gapMs !== Number.POSITIVE_INFINITY) {
-      this.#gapMs =
-        this.#gapMs === Number.POSITIVE_INFINITY ? gapMs : this.#gapMs + (gapMs - this.#gapMs) / 16;
-    }
+    // Chunks that were asked for together come together: the first of them stands for the time that all took. A rest is no gap.
+    const gapMs = Math.max(0.01, Math.min(tookMs, nowMs - this.#lastArrivalMs));
+    this.#gapMs = this.#gapMs === Number.POSITIVE_INFINITY ? gapMs : this.#gapMs + (gapMs - this.#gapMs) / 16;
     this.#lastArrivalMs = nowMs;
   }
 
