@@ -65,7 +65,7 @@ export class PeerConnection implements FrameHandler {
   readonly #events: ConnectionEvents;
   readonly #pool: ChunkBufferPool;
   readonly #reader = new FrameReader(this);
-  readonly #helloTimer: NodeJS.Timeout;
+  #helloTimer: NodeJS.Timeout;
   readonly #socket: Socket;
   /** Runs while a chunk arrives. */
   #progressTimer: NodeJS.Timeout | undefined;
@@ -108,10 +108,7 @@ export class PeerConnection implements FrameHandler {
     this.#events = options.events;
     this.#pool = options.pool;
     this.#socket = makeSocket(this);
-    this.#helloTimer = setTimeout(
-      () => this.close(unavailable(`no hello within ${options.helloTimeoutMs} ms`)),
-      options.helloTimeoutMs,
-    );
+    this.#helloTimer = setTimeout(() => this.#lookForHello(options.helloTimeoutMs), options.helloTimeoutMs);
     this.#socket.on('error', (error) => {
       this.#reason ??= unavailable(nodeErrorCode(error) ?? 'the connection broke');
     });
@@ -173,6 +170,14 @@ export class PeerConnection implements FrameHandler {
     const target = this.#events.onChunk(this, requestId, chunk, lengthBytes);
     if (target !== undefined && this.#progressTimer === undefined) this.#watchProgress();
     return target;
+  }
+
+  /** This node may be the one that is late, with the hello unread: timers go off before sockets are read. */
+  #lookForHello(helloTimeoutMs: number): void {
+    this.#helloTimer = setTimeout(
+      () => this.close(unavailable(`no hello within ${helloTimeoutMs} ms`)),
+      LAST_LOOK_MS,
+    );
   }
 
   #sendFrame(frame: Buffer): void {

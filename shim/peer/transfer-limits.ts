@@ -16,7 +16,7 @@ export interface TransferLimits {
   readonly originStallMs: number;
   /** A blob that gets no chunk from anywhere for this long fails with Stalled. */
   readonly blobStallMs: number;
-  /** How long a dial to a peer may take: peers are in the same data centre, and there are others. */
+  /** How long a dial to a peer and its hello may take: peers are near, but busy ones answer late, and who gives up on a directory reads twice. */
   readonly dialTimeoutMs: number;
   /** Peers connected at once, dialled and accepted. */
   readonly connectionsMax: number;
@@ -31,6 +31,6 @@ export const DEFAULT_TRANSFER_LIMITS: TransferLimits = {
   originReadsMax: 8,
   originStallMs: 10_000,
   blobStallMs: 60_000,
-  dialTimeoutMs: 1000,
+  dialTimeoutMs: 2_000,
   connectionsMax: 256,
 };

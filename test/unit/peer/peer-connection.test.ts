@@ -3,7 +3,7 @@ import { type AddressInfo, connect, createServer, type Socket } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import type { ShoalError } from '../../../shim/base/errors.ts';
+import { ErrorCode, ShoalError } from '../../../shim/base/errors.ts';
 import { ChunkBufferPool } from '../../../shim/peer/chunk-buffer-pool.ts';
 import { encodeChunkHead, encodeHello } from '../../../shim/peer/frame.ts';
 import { PeerConnection } from '../../../shim/peer/peer-connection.ts';
@@ -97,6 +97,33 @@ test('a peer that sends too little is hung up on within three seconds', async ()
 test('what a peer sent before it hung up is told as broken', async () => {
   const { error } = await receive((socket) => socket.end(content.subarray(0, 10 * KIB)));
   assert.is(error?.code, 'PEER_UNAVAILABLE');
+});
+
+test('a hello that came while this node was busy is read before the peer is called silent', async () => {
+  const server = createServer((socket) => {
+    socket.on('error', () => undefined);
+    socket.write(encodeHello({ ...about, nonce: new Uint8Array(16) }));
+  }).listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const end = Promise.withResolvers<string>();
+  const ignore = (): void => undefined;
+  const connection = PeerConnection.dial('127.0.0.1', (server.address() as AddressInfo).port, {
+    transport: plainTransport,
+    own: about,
+    pool: new ChunkBufferPool(CHUNK_BYTES, 8),
+    helloTimeoutMs: 50,
+    events: {
+      onHello: () => end.resolve('hello'),
+      onMessage: ignore,
+      onRight: ignore,
+      onChunk: () => undefined,
+      onClose: (_, error) => end.resolve(error.message),
+    },
+  });
+  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 200);
+  assert.is(await end.promise, 'hello');
+  connection.close(new ShoalError(ErrorCode.Cancelled, 'the test is over'));
+  server.close();
 });
 
 test('a chunk counts as sent when it leaves, not when the kernel could hold it', async () => {
