@@ -128,8 +128,8 @@ export interface SwarmLimits {
 
 export const DEFAULT_LIMITS: SwarmLimits = {
   blobsMax: 4096,
-  neighboursTarget: 6,
-  neighboursMax: 28,
+  neighboursTarget: 8,
+  neighboursMax: 32,
   followersMax: 32,
   followersReserved: 4,
   requestsStart: 4,
