@@ -1,6 +1,7 @@
 import type { BlobKey } from '../base/blob-key.ts';
 import { Bitmap } from './bitmap.ts';
 import type { ChunkHash, ChunkRun, PeerId } from './messages.ts';
+import type { Prng } from './prng.ts';
 import { ZoneImports } from './zone-imports.ts';
 
 export interface Participant {
@@ -95,6 +96,17 @@ export class DirectoryEntry {
     this.participants.set(peer, participant);
     this.roster.push(participant);
     return participant;
+  }
+
+  /** So many of those who take part, at random; all of them where there are no more. */
+  draw(count: number, prng: Prng): Participant[] {
+    const { roster } = this;
+    if (roster.length <= count) return prng.shuffle([...roster]);
+    const drawn = new Set<Participant>();
+    for (let tries = 0; tries < count * 2 && drawn.size < count; tries++) {
+      drawn.add(roster[prng.below(roster.length)] as Participant);
+    }
+    return [...drawn];
   }
 
   removeParticipant(participant: Participant): void {

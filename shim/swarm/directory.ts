@@ -2,6 +2,7 @@ import { type BlobKey, blobKeyId } from '../base/blob-key.ts';
 import { Bitmap } from './bitmap.ts';
 import { DirectoryEntry, type Participant } from './directory-entry.ts';
 import { forEachHash, hashRunsOf, runsWithin, sameHash } from './hash-runs.ts';
+import { type GrantedLease, LeaseGrants } from './lease-grants.ts';
 import { BLOB_SIZE_MAX_BYTES, chunkCountOf } from './limits.ts';
 import type { Holder, PeerId, PeerMessage } from './messages.ts';
 import type { SwarmContext } from './swarm-context.ts';
@@ -9,20 +10,11 @@ import type { SwarmContext } from './swarm-context.ts';
 type Announce = Extract<PeerMessage, { kind: 'announce' }>;
 type Publish = Extract<PeerMessage, { kind: 'publish' }>;
 type ReturnLease = Extract<PeerMessage, { kind: 'returnLease' }>;
-type GrantedLease = Extract<PeerMessage, { kind: 'directory' }>['leases'][number];
 
-/** Participants looked at for one pushed lease: enough to find one with few leases, few enough for any swarm. */
-const PUSH_DRAWS = 8;
-/** Same when nobody among them waits: only few nodes may read the origin at all. */
-const PUSH_DRAWS_MOST = 512;
 /** One node's trouble with the origin pauses the grants of all for no longer than this, ms: a lie must not stop the swarm. */
 const SHARED_PAUSE_MAX_MS = 2_000;
 /** Runs of wanted chunks kept per participant. */
 const MISSING_RUNS_MAX = 16;
-/** Leases at once while hardly a chunk has been read, or nearly all have. */
-const LEASES_LEAST = 16;
-/** The same in swarms up to `smallSwarm`, where more would only make the first chunk of each later. */
-const LEASES_LEAST_SMALL = 6;
 /** An import that is not done by then is given to another node, ms. */
 const IMPORT_TTL_MS = 2_000;
 /** What was asked for just before that may still come, ms. */
@@ -40,6 +32,7 @@ const TTL_MAX_MS = 1_200_000;
  */
 export class Directory {
   readonly #context: SwarmContext;
+  readonly #grants: LeaseGrants;
   /** By key and claimed size: a false size makes an entry of its own and harms nobody. */
   readonly #entries = new Map<string, DirectoryEntry>();
   readonly #byKey = new Map<string, Set<DirectoryEntry>>();
@@ -47,6 +40,7 @@ export class Directory {
 
   constructor(context: SwarmContext) {
     this.#context = context;
+    this.#grants = new LeaseGrants(context);
   }
 
   get keyCount(): number {
@@ -82,7 +76,7 @@ export class Directory {
     participant.missing = runsWithin(message.missing, entry.chunkCount, MISSING_RUNS_MAX);
     participant.expiresMs = nowMs + clamp(message.ttlMs, TTL_MIN_MS, TTL_MAX_MS);
     entry.setHeld(participant, held, nowMs);
-    this.#noteLeased(entry, participant, message, nowMs);
+    this.#grants.noteTold(entry, peer, message.leased, nowMs);
     this.#answer(entry, participant, nowMs);
     this.#schedule(entry, nowMs);
   }
@@ -100,7 +94,7 @@ export class Directory {
           entry.hashLog.push(chunk);
         }
         entry.addHeld(participant, chunk, nowMs);
-        if (lease?.peer === peer) lease.expiresMs = nowMs + this.#leaseTtlMs(entry);
+        if (lease?.peer === peer) lease.expiresMs = nowMs + this.#grants.ttlMs(entry);
       });
       this.#schedule(entry, nowMs);
     }
@@ -180,31 +174,11 @@ export class Directory {
     return entry.addParticipant(peer);
   }
 
-  /** Leases that another directory granted count here as well, so that nobody gets the same run twice. */
-  #noteLeased(entry: DirectoryEntry, participant: Participant, message: Announce, nowMs: number): void {
-    const expiresMs = nowMs + this.#leaseTtlMs(entry);
-    const { leasesPerNode, leaseChunksAlone } = this.#context.limits;
-    // Chunks, not runs: leases that touch are told as one run, and what came from peers meanwhile makes more of them.
-    let left = leasesPerNode * 2 * leaseChunksAlone;
-    for (const run of runsWithin(message.leased, entry.chunkCount, left)) {
-      const end = run.firstChunk + Math.min(left, run.chunkCount);
-      left -= end - run.firstChunk;
-      for (let chunk = run.firstChunk; chunk < end; chunk++) {
-        const lease = entry.leaseOf(chunk);
-        if (lease?.peer === participant.peer) lease.expiresMs = expiresMs;
-        if (!entry.free.has(chunk)) continue;
-        let count = 1;
-        while (chunk + count < end && entry.free.has(chunk + count)) count++;
-        entry.startLease(participant.peer, { firstChunk: chunk, chunkCount: count }, { nowMs, expiresMs });
-      }
-    }
-  }
-
   #answer(entry: DirectoryEntry, participant: Participant, nowMs: number): void {
     // One at once; the next as they are pushed, so that the first comers of a crowd do not take them all. Who had more than
     // others waits: it would have to pass on all of that, and this node itself, which asks without delay, would read most.
     const isDue = participant.chunksLeased * entry.roster.length <= entry.chunksLeased;
-    this.#send(entry, participant, this.#grant(entry, participant, isDue ? 1 : 0, nowMs));
+    this.#send(entry, participant, this.#grants.grant(entry, participant, isDue ? 1 : 0, nowMs));
   }
 
   #send(
@@ -234,7 +208,7 @@ export class Directory {
   /** A random sample of the asker's zone; of others only where that has few. */
   #holdersFor(entry: DirectoryEntry, asker: Participant): Holder[] {
     const countMax = this.#context.limits.directoryHoldersPerAnswer;
-    const drawn = this.#draw(entry, countMax * 3).filter((other) => other !== asker);
+    const drawn = entry.draw(countMax * 3, this.#context.prng).filter((other) => other !== asker);
     const near = drawn.filter((other) => other.zone === asker.zone);
     const far = drawn.filter((other) => other.zone !== asker.zone);
     // What comes from another zone is imported by one node: others need nobody there, unless they are few.
@@ -242,93 +216,6 @@ export class Directory {
     const chosen = [...near.slice(0, countMax - farCount), ...far.slice(0, farCount)];
     asker.holdersTold = Math.max(asker.holdersTold, chosen.length);
     return chosen.map(({ peer, zone, complete }) => ({ peer, zone, complete }));
-  }
-
-  #draw(entry: DirectoryEntry, count: number): Participant[] {
-    const { roster } = entry;
-    if (roster.length <= count) return this.#context.prng.shuffle([...roster]);
-    const drawn = new Set<Participant>();
-    for (let tries = 0; tries < count * 2 && drawn.size < count; tries++) {
-      drawn.add(roster[this.#context.prng.below(roster.length)] as Participant);
-    }
-    return [...drawn];
-  }
-
-  #grant(entry: DirectoryEntry, participant: Participant, countMax: number, nowMs: number): GrantedLease[] {
-    const granted: GrantedLease[] = [];
-    if (nowMs < (entry.warmUntilMs ?? 0) || nowMs < entry.pausedUntilMs || nowMs < participant.pausedUntilMs)
-      return granted;
-    while (
-      participant.leasesWanted > 0 &&
-      granted.length < countMax &&
-      entry.leases.size < this.#leasesMax(entry)
-    ) {
-      const run = this.#findRun(entry, participant);
-      if (run === undefined) break;
-      const ttlMs = this.#leaseTtlMs(entry);
-      entry.startLease(participant.peer, run, { nowMs, expiresMs: nowMs + ttlMs });
-      participant.leasesWanted--;
-      granted.push({ ...run, ttlMs });
-    }
-    return granted;
-  }
-
-  #findRun(
-    entry: DirectoryEntry,
-    asker: Participant,
-  ): { firstChunk: number; chunkCount: number } | undefined {
-    const firstChunk = this.#findFree(entry, asker);
-    if (firstChunk === undefined) return undefined;
-    const { leaseChunks, leaseChunksAlone } = this.#context.limits;
-    const countMax = this.#context.isAlone ? leaseChunksAlone : leaseChunks;
-    let chunkCount = 1;
-    while (chunkCount < countMax && entry.free.has(firstChunk + chunkCount)) chunkCount++;
-    return { firstChunk, chunkCount };
-  }
-
-  /**
-   * Small swarms read in order, which feeds the consumers. In large ones the asker's front band comes first and then
-   * any place in its window, so that different nodes soon have different things to give.
-   */
-  #findFree(entry: DirectoryEntry, asker: Participant): number | undefined {
-    if (entry.free.count === 0) return undefined;
-    const { frontBandChunks, leaseChunks, smallSwarm } = this.#context.limits;
-    const windows =
-      asker.missing.length > 0 ? asker.missing : [{ firstChunk: 0, chunkCount: entry.chunkCount }];
-    const from = windows[0]?.firstChunk ?? 0;
-    const front = entry.free.firstPresent(from, from + frontBandChunks);
-    if (front !== undefined) return front;
-    if (entry.roster.length > smallSwarm) {
-      const window = windows[this.#context.prng.below(windows.length)] as {
-        firstChunk: number;
-        chunkCount: number;
-      };
-      const drawn = window.firstChunk + this.#context.prng.below(window.chunkCount);
-      const start = Math.max(window.firstChunk, drawn - (drawn % leaseChunks));
-      const found = entry.free.firstPresent(start, window.firstChunk + window.chunkCount);
-      if (found !== undefined) return found;
-    }
-    for (const window of windows) {
-      const found = entry.free.firstPresent(window.firstChunk, window.firstChunk + window.chunkCount);
-      if (found !== undefined) return found;
-    }
-    return undefined;
-  }
-
-  /**
-   * Few at first, so that the origin gives whole chunks soon, which the crowd can pass on; more as they spread, for then
-   * different nodes have different chunks; fewer again at the end, so that the last chunks do not all come at once.
-   */
-  #leasesMax(entry: DirectoryEntry): number {
-    const { leasesPerBlob, leaseChunks } = this.#context.limits;
-    const most = Math.min(entry.hashLog.length, Math.ceil(entry.free.count / leaseChunks), leasesPerBlob);
-    const isSmall = this.#context.peers.othersCount < this.#context.limits.smallSwarm;
-    return Math.max(isSmall ? LEASES_LEAST_SMALL : LEASES_LEAST, most);
-  }
-
-  #leaseTtlMs(entry: DirectoryEntry): number {
-    const { leaseTtlMinMs, leaseTtlMaxMs } = this.#context.limits;
-    return clamp(4 * entry.chunkGapMs, leaseTtlMinMs, leaseTtlMaxMs);
   }
 
   /** Plans the next look at the entry: soon when somebody could be told something, else at the next expiry. */
@@ -343,7 +230,7 @@ export class Directory {
   }
 
   #hasNews(entry: DirectoryEntry): boolean {
-    if (entry.free.count > 0 && entry.leases.size < this.#leasesMax(entry)) return true;
+    if (this.#grants.hasRoom(entry)) return true;
     if (entry.zones.hasWanted) return true;
     return entry.roster.length > 1 && entry.roster.length <= this.#context.limits.smallSwarm;
   }
@@ -355,9 +242,9 @@ export class Directory {
     this.#pushHolders(entry);
     this.#pushImports(entry, nowMs);
     for (let draws = 0; draws < this.#context.limits.leasesPerBlob; draws++) {
-      if (entry.free.count === 0 || entry.leases.size >= this.#leasesMax(entry)) return;
-      const participant = this.#drawWaiting(entry, nowMs);
-      const leases = participant === undefined ? [] : this.#grant(entry, participant, 1, nowMs);
+      if (!this.#grants.hasRoom(entry)) return;
+      const participant = this.#grants.drawWaiting(entry, nowMs);
+      const leases = participant === undefined ? [] : this.#grants.grant(entry, participant, 1, nowMs);
       if (participant === undefined || leases.length === 0) return;
       this.#send(entry, participant, leases);
     }
@@ -398,22 +285,6 @@ export class Directory {
     for (const participant of entry.roster) {
       if (!participant.complete && participant.holdersTold < enough) this.#send(entry, participant, []);
     }
-  }
-
-  /** One of those that wait for a lease and can use what is free, rather one that had few. */
-  #drawWaiting(entry: DirectoryEntry, nowMs: number): Participant | undefined {
-    const draw = (count: number) => this.#leastLeased(entry, this.#draw(entry, count), nowMs);
-    return draw(PUSH_DRAWS) ?? (entry.roster.length > PUSH_DRAWS ? draw(PUSH_DRAWS_MOST) : undefined);
-  }
-
-  #leastLeased(entry: DirectoryEntry, drawn: readonly Participant[], nowMs: number): Participant | undefined {
-    let best: Participant | undefined;
-    for (const participant of drawn) {
-      if (participant.leasesWanted <= 0 || nowMs < participant.pausedUntilMs) continue;
-      if (best !== undefined && participant.chunksLeased >= best.chunksLeased) continue;
-      if (this.#findFree(entry, participant) !== undefined) best = participant;
-    }
-    return best;
   }
 
   #sweep(entry: DirectoryEntry, nowMs: number): void {
