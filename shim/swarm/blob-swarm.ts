@@ -3,7 +3,8 @@ import type { Bitmap } from './bitmap.ts';
 import { ChunkFetcher } from './chunk-fetcher.ts';
 import { ChunkLedger } from './chunk-ledger.ts';
 import { Directories } from './directories.ts';
-import { forEachHash, hashRunsOf, sameHash } from './hash-runs.ts';
+import { Followers } from './followers.ts';
+import { forEachHash, sameHash } from './hash-runs.ts';
 import { CHUNK_SIZE_BYTES, chunkCountOf } from './limits.ts';
 import type { ChunkHash, ChunkRun, HashRun, PeerId, PeerMessage } from './messages.ts';
 import { Neighbours } from './neighbours.ts';
@@ -35,7 +36,7 @@ export class BlobSwarm {
   readonly sizeBytes: number;
   readonly ledger: ChunkLedger;
   readonly neighbours: Neighbours;
-  readonly followers = new Set<PeerId>();
+  readonly followers: Followers;
   readonly fetcher: ChunkFetcher;
   readonly directories: Directories;
   readonly origin: OriginReader;
@@ -50,9 +51,6 @@ export class BlobSwarm {
   #movingTicks = 0;
   #pullingSinceMs = Number.POSITIVE_INFINITY;
   readonly #liars = new Set<PeerId>();
-  #news: number[] = [];
-  #toldMs = Number.NEGATIVE_INFINITY;
-  #newsAtMs = Number.POSITIVE_INFINITY;
   #tickAtMs = Number.POSITIVE_INFINITY;
   #gainedMs = Number.NEGATIVE_INFINITY;
   #believesDirectories = true;
@@ -67,6 +65,7 @@ export class BlobSwarm {
     this.ledger = new ChunkLedger(chunkCountOf(sizeBytes));
     this.neighbours = new Neighbours(context, { key, sizeBytes, chunkCount: this.ledger.chunkCount });
     const { ledger, neighbours } = this;
+    this.followers = new Followers(context, { key, ledger, neighbours });
     const windowEnd = (): number => this.windowEnd();
     const parts = { key, keyId: this.keyId, ledger, neighbours, windowEnd };
     this.fetcher = new ChunkFetcher(context, parts);
@@ -95,19 +94,17 @@ export class BlobSwarm {
     this.fetcher.dropAll();
     this.origin.stop(nowMs);
     this.directories.depart();
-    for (const peer of this.followers) this.#context.send(peer, { kind: 'depart', key: this.key });
+    this.followers.depart();
     this.neighbours.unfollowAll();
     this.#context.pace.end(this.keyId);
     this.isPulling = false;
     this.#tickAtMs = Number.POSITIVE_INFINITY;
-    this.#newsAtMs = Number.POSITIVE_INFINITY;
     this.plan();
   }
 
   distrust(nowMs: number): void {
     this.stop(nowMs);
     this.followers.clear();
-    this.#news = [];
     this.#suspects.clear();
     for (const [chunk, suspect] of this.ledger.reset()) this.#suspects.set(chunk, suspect);
     this.isOriginOnly = true;
@@ -148,7 +145,7 @@ export class BlobSwarm {
   }
 
   handleTimeout(nowMs: number): void {
-    if (nowMs >= this.#newsAtMs) this.#tellNews(nowMs);
+    if (nowMs >= this.followers.dueMs) this.followers.tell(nowMs);
     if (this.isPulling && nowMs >= this.#tickAtMs) this.#tick(nowMs);
     if (!this.isOriginOnly) this.directories.handleTimeout(nowMs);
     this.pump(nowMs);
@@ -191,12 +188,10 @@ export class BlobSwarm {
 
   handleFollow(peer: PeerId, message: Message<'follow'>, nowMs: number): void {
     const isMismatch = message.sizeBytes !== this.sizeBytes || this.isOriginOnly;
-    if (isMismatch || (!this.followers.has(peer) && !this.#hasPlaceFor(peer))) {
+    if (isMismatch || !this.followers.admit(peer)) {
       this.#context.send(peer, { kind: 'refuse', key: this.key, retryAfterMs: REFUSED_PAUSE_MS });
       return;
     }
-    this.followers.add(peer);
-    this.#sendBitmap(peer);
     if (this.isPulling) this.neighbours.followBack(peer, nowMs);
   }
 
@@ -367,7 +362,8 @@ export class BlobSwarm {
   #gained(chunk: number, nowMs: number): void {
     this.#context.lastChunkMs = nowMs;
     this.#gainedMs = nowMs;
-    this.#queueNews(chunk, nowMs);
+    this.followers.gained(chunk, nowMs);
+    this.plan();
     if (this.ledger.held.isFull && this.isPulling) this.#completed(nowMs);
   }
 
@@ -381,51 +377,6 @@ export class BlobSwarm {
     this.#context.emit({ kind: 'complete', key: this.key });
     if (!this.isOriginOnly) this.directories.announceSoon(nowMs);
     this.plan();
-  }
-
-  #queueNews(chunk: number, nowMs: number): void {
-    if (this.followers.size === 0) return;
-    const { haveDelayMs, haveDelaySmallMs, smallSwarm } = this.#context.limits;
-    const isRare = this.neighbours.knownCount < smallSwarm || this.ledger.held.count <= 32;
-    const delayMs = isRare ? haveDelaySmallMs : haveDelayMs;
-    this.#news.push(chunk);
-    // The first piece of news after a rest goes out at once: while a chunk is rare, each delay costs the whole swarm.
-    this.#newsAtMs = Math.min(this.#newsAtMs, Math.max(nowMs, this.#toldMs + delayMs));
-    if (nowMs >= this.#newsAtMs || this.#news.length >= this.#context.limits.hashesPerMessageMax)
-      this.#tellNews(nowMs);
-    this.plan();
-  }
-
-  #tellNews(nowMs: number): void {
-    this.#toldMs = nowMs;
-    this.#newsAtMs = Number.POSITIVE_INFINITY;
-    const chunks = this.#news
-      .filter((chunk) => this.ledger.held.has(chunk))
-      .sort((left, right) => left - right);
-    this.#news = [];
-    if (chunks.length === 0 || this.followers.size === 0) return;
-    const hashes = hashRunsOf(chunks, this.ledger.hashes, chunks.length);
-    for (const peer of this.followers) this.#context.send(peer, { kind: 'have', key: this.key, hashes });
-  }
-
-  /** The hashes that do not fit into the bitmap follow as `have`. */
-  #sendBitmap(peer: PeerId): void {
-    const { hashesPerMessageMax } = this.#context.limits;
-    const chunks = this.ledger.held.toArray();
-    const held = this.ledger.held.toBytes();
-    for (let from = 0; from === 0 || from < chunks.length; from += hashesPerMessageMax) {
-      const part = chunks.slice(from, from + hashesPerMessageMax);
-      const hashes = hashRunsOf(part, this.ledger.hashes, hashesPerMessageMax);
-      if (from === 0) this.#context.send(peer, { kind: 'bitmap', key: this.key, held, hashes });
-      else this.#context.send(peer, { kind: 'have', key: this.key, hashes });
-    }
-  }
-
-  /** The last places are for peers that are not known to hold anything. */
-  #hasPlaceFor(peer: PeerId): boolean {
-    const { followersMax, followersReserved } = this.#context.limits;
-    const holdsSomething = (this.neighbours.get(peer)?.available.count ?? 0) > 0;
-    return this.followers.size < followersMax - (holdsSomething ? followersReserved : 0);
   }
 
   #learnClaims(peer: PeerId, hashes: readonly HashRun[], nowMs: number): void {
@@ -470,7 +421,7 @@ export class BlobSwarm {
   plan(): void {
     // Who reads the origin alone has no business with directories, whatever becomes of them.
     const directoriesDueMs = this.isOriginOnly ? Number.POSITIVE_INFINITY : this.directories.dueMs;
-    this.dueMs = Math.min(this.#newsAtMs, this.#tickAtMs, this.#resumeAtMs, directoriesDueMs);
+    this.dueMs = Math.min(this.followers.dueMs, this.#tickAtMs, this.#resumeAtMs, directoriesDueMs);
     this.#context.wakeMs = Math.min(this.#context.wakeMs, this.dueMs);
     if (this.isPulling) this.#context.pulling.add(this);
     else this.#context.pulling.delete(this);
