@@ -1,57 +1,14 @@
 import type { BlobKey } from '../base/blob-key.ts';
 import { cancelled, ErrorCode, isShoalError, ShoalError } from '../base/errors.ts';
 import { type CachedBlob, ChunkState } from '../cache/cached-blob.ts';
-import type { DiskCache } from '../cache/disk-cache.ts';
-import type { RateGate } from './rate-gate.ts';
+import type { FetchHost } from './fetch-host.ts';
+import { verdictOnIdle } from './fetch-stall.ts';
 import type { ReadOrigin, Transfer, TransferCounts } from './transfer.ts';
-import type { TransferCounters } from './transfer-counters.ts';
-import type { TransferLimits } from './transfer-limits.ts';
-import { elapsedUs, FAILED_SIZE, type TransferObserver } from './transfer-observer.ts';
+import { elapsedUs, FAILED_SIZE } from './transfer-observer.ts';
 import { TransferView } from './transfer-view.ts';
-import type { Turnstile } from './turnstile.ts';
-
-/** How long peers may still bring chunks after the origin refused this node for good. */
-const REFUSED_GRACE_MS = 3_000;
-/** How long the origin may give wrong answers to a node that has nobody else to ask: some retries. */
-const ALONE_GRACE_MS = 4_000;
-/** How long the origin may keep failing while no byte comes from anywhere. */
-const ORIGIN_FAILURE_GRACE_MS = 15_000;
 
 /** Part of the stall limit after which it is asked whether the blob is held back. */
 const HELD_BACK_LOOK = 0.25;
-
-/** Where missing chunks come from: the origin alone, or the swarm. */
-export interface ChunkSource {
-  /** Fills the missing chunks of `fetch.blob` and tells it with `chunkStored`. */
-  start(fetch: BlobFetch): void;
-  /** Stops, whether it started or not; resolves when nothing writes to the blob any more. */
-  stop(fetch: BlobFetch): Promise<void>;
-  /** `fetch.consumer` has come further. */
-  consumerMoved(fetch: BlobFetch): void;
-  /** The blob's digest is right and all of it is held: others may have it. */
-  confirmed(blob: CachedBlob): void;
-  /** Whether the blob may get nothing just because all nodes together have read as much as they may. */
-  isHeldBack(fetch: BlobFetch): boolean;
-  /** The blob's digest was wrong: what was learned of it, and from whom, is not to be trusted. */
-  distrusted(key: BlobKey): void;
-}
-
-/** What a fetch needs of the engine. */
-export interface FetchHost {
-  readonly cache: DiskCache;
-  readonly source: ChunkSource;
-  readonly limits: TransferLimits;
-  readonly counters: TransferCounters;
-  readonly throttle: RateGate;
-  readonly downloads: Turnstile;
-  readonly observer: TransferObserver | undefined;
-  /** Open connections to peers. */
-  readonly connections: number;
-  /** The fetch has no consumer left, or failed: the next `open` starts anew. */
-  retire(fetch: BlobFetch): void;
-  /** Opens the blob again after `old` turned out wrong, from the origin alone. */
-  reopen(old: BlobFetch, readOrigin: ReadOrigin): Transfer;
-}
 
 /** The fetch of one blob for all pulls that want it at the moment. */
 export class BlobFetch {
@@ -339,32 +296,23 @@ export class BlobFetch {
 
   #checkStall(): void {
     const idleMs = performance.now() - this.#lastProgressMs;
-    const error = this.#originError;
-    if (error !== undefined && idleMs > this.#graceMs(error)) this.fail(error);
-    else if (error === undefined && this.#mayBeHeldBack(idleMs)) this.noteProgress();
-    else if (idleMs > this.#host.limits.blobStallMs)
-      this.fail(
-        new ShoalError(
-          ErrorCode.Stalled,
-          `Cannot fetch "${this.key.digest}": no byte came for ${Math.round(idleMs)} ms`,
-          {
-            retriable: true,
-          },
-        ),
-      );
+    const originError = this.#originError;
+    if (originError === undefined && this.#mayBeHeldBack(idleMs)) {
+      this.noteProgress();
+      return;
+    }
+    const { limits, connections } = this.#host;
+    const error = verdictOnIdle({
+      digest: this.key.digest,
+      idleMs,
+      originError,
+      isAlone: connections === 0,
+      blobStallMs: limits.blobStallMs,
+    });
+    if (error !== undefined) this.fail(error);
   }
 
   #mayBeHeldBack(idleMs: number): boolean {
     return this.#heldBack > 0 || (idleMs > this.#host.limits.blobStallMs * HELD_BACK_LOOK && this.isHeldBack);
-  }
-
-  /** How long somebody else may still help, or the origin itself come round. */
-  #graceMs(error: ShoalError): number {
-    const alone = this.#host.connections === 0;
-    const refused = [ErrorCode.Unauthorized, ErrorCode.Forbidden, ErrorCode.NotFound].some(
-      (code) => code === error.code,
-    );
-    if (refused) return alone ? 0 : REFUSED_GRACE_MS;
-    return alone && !error.retriable ? ALONE_GRACE_MS : ORIGIN_FAILURE_GRACE_MS;
   }
 }

@@ -2,7 +2,8 @@ import { ErrorCode, isShoalError, ShoalError } from '../base/errors.ts';
 import type { CachedBlob } from '../cache/cached-blob.ts';
 import { ChunkState } from '../cache/cached-blob.ts';
 import type { ChunkRun } from '../swarm/messages.ts';
-import type { BlobFetch, ChunkSource } from './blob-fetch.ts';
+import type { BlobFetch } from './blob-fetch.ts';
+import type { ChunkSource } from './fetch-host.ts';
 import { isOriginFatal, type OriginReads } from './origin-reads.ts';
 
 /** Chunks of one read (32 MiB): long enough that the request costs nothing, short enough to run several. */
