@@ -122,7 +122,7 @@ export interface SwarmLimits {
   readonly starvedMs: number;
   /** The least useful neighbours are exchanged when others are known: first after this, then after twice that, and so on, ms. */
   readonly neighbourReviewFirstMs: number;
-  /** Same, longest time between two exchanges, and how long the left one is not followed again, ms. */
+  /** Same, longest time between two exchanges, and the longest for which the one that was left is not followed again, ms. */
   readonly neighbourReviewMs: number;
 }
 

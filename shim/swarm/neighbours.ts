@@ -33,6 +33,8 @@ const EXTRA_WHEN_SHORT = 4;
 const FIRST_WINDOW = 2;
 /** Neighbours exchanged at a review. */
 const EXCHANGES = 2;
+/** Some time for each of the others, ms. */
+const PAUSE_PER_KNOWN_MS = 40;
 /** A neighbour is not judged before it had this much of the time between two reviews. */
 const REVIEW_SHARE = 0.5;
 
@@ -206,6 +208,11 @@ export class Neighbours {
     for (const known of this.#known.values()) known.notBeforeMs = Number.NEGATIVE_INFINITY;
   }
 
+  /** Who is exchanged is not followed again while others are tried; where there are few, it soon has what this node lacks. */
+  get #pauseMs(): number {
+    return Math.min(this.#context.limits.neighbourReviewMs, this.#known.size * PAUSE_PER_KNOWN_MS);
+  }
+
   get #isShort(): boolean {
     const { requests } = this.#context;
     return requests.live * 2 <= requests.target;
@@ -233,7 +240,7 @@ export class Neighbours {
       if (neighbour.state !== 'live' || neighbour.inFlight > 0 || nowMs - neighbour.sinceMs < USELESS_MS)
         continue;
       if (!held.includes(neighbour.available)) continue;
-      this.drop(neighbour.peer, nowMs, this.#context.limits.neighbourReviewMs);
+      this.drop(neighbour.peer, nowMs, this.#pauseMs);
       left--;
     }
   }
@@ -289,7 +296,7 @@ export class Neighbours {
       const worst = this.#leastUseful(held, beforeMs);
       if (worst === undefined) break;
       const [other] = this.#context.prng.shuffle(this.#candidates(nowMs));
-      this.drop(worst.peer, nowMs, neighbourReviewMs);
+      this.drop(worst.peer, nowMs, this.#pauseMs);
       if (other !== undefined) this.#follow(other, nowMs);
     }
     for (const neighbour of this.#followed.values()) neighbour.delivered = 0;
