@@ -75,6 +75,12 @@ export class ChunkFetcher {
     return this.#ledger.held.firstMissing() - this.consumerChunk < consumerEnoughChunks;
   }
 
+  /** Whether the consumer of a small swarm's node cannot begin; in large ones all would ask few holders for the same. */
+  get #hasNothingToTake(): boolean {
+    const { peers, limits } = this.#context;
+    return peers.othersCount < limits.smallSwarm && this.#ledger.held.firstMissing() === 0;
+  }
+
   /** Whether chunks of the window can be asked for now. */
   get hasOpen(): boolean {
     return this.#ledger.open.firstPresent(this.#ledger.held.firstMissing(), this.#windowEnd()) !== undefined;
@@ -187,6 +193,7 @@ export class ChunkFetcher {
     const from = held.firstMissing();
     const to = this.#windowEnd();
     if (inOrder) return open.firstPresent(from, to);
+    if (this.#hasNothingToTake && open.has(from) && neighbour.available.has(from)) return from;
     if (this.isConsumerHungry && prng.chance(1, 4)) {
       const front = pickCommon(
         open,

@@ -28,12 +28,12 @@ export class LeaseGrants {
     return Math.min(leaseTtlMaxMs, Math.max(leaseTtlMinMs, 4 * entry.chunkGapMs));
   }
 
-  /** Whether one more lease may be given now, to whom ever. */
+  /** Whether one more lease may be given now, to whomever. */
   hasRoom(entry: DirectoryEntry): boolean {
     return entry.free.count > 0 && entry.leases.size < this.#leasesMax(entry);
   }
 
-  /** Leases that another directory granted count here as well, so that nobody gets the same run twice. */
+  /** What the peer says it reads: its leases last on, and those of another directory count here too, so that nobody gets the same run twice. */
   noteTold(entry: DirectoryEntry, peer: PeerId, leased: readonly ChunkRun[], nowMs: number): void {
     const expiresMs = nowMs + this.ttlMs(entry);
     const { leasesPerNode, leaseChunksAlone } = this.#context.limits;

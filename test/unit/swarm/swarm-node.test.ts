@@ -86,6 +86,17 @@ test('SwarmNode: who reads several leases in a row of a slow origin keeps them u
   }
 });
 
+test('SwarmNode: a node whose link gets slow finds out how long chunks take now, and does not give up on all of them', () => {
+  const links = { upBytesPerSecond: 125 * MB, downBytesPerSecond: 125 * MB, originBytesPerSecond: 250 * MB };
+  for (const seed of [1, 2, 3]) {
+    const slow = oneFault({ kind: 'slowLink', atMs: 500, untilMs: 600_000, node: 5, share: 0.02 });
+    const result = finish({ nodes: 6, seed, blobSizesBytes: [400 * MB], ...links, ...slow }, 400);
+    const wastedMb = result.world.counts.wastedBytes / MB;
+    assert.ok(wastedMb <= 60, `seed ${seed}: ${wastedMb} MB came in vain`);
+    assert.ok(result.originOverImage <= 1.1, `seed ${seed}: origin ${result.originOverImage}`);
+  }
+});
+
 test('SwarmNode: a frozen node with leases is worked around', () => {
   for (let node = 0; node < 4; node++) {
     const fault: Fault = { kind: 'freeze', atMs: 1000, untilMs: 200_000, node };
