@@ -284,11 +284,19 @@ export class BlobSwarm {
     return this.#stalledSinceMs === undefined ? 0 : nowMs - this.#stalledSinceMs;
   }
 
-  /** Where an origin lease is of use: from the first missing chunk to the end of the window, whatever is held in between. */
-  leaseWindow(): ChunkRun[] {
-    const firstChunk = this.ledger.held.firstMissing();
+  /**
+   * Where an origin lease is of use: from the first missing chunk to the end of the window, whatever is held in between; and
+   * behind it as far as the consumer's pace allows, so that who is ahead of the others is not left to read the rest alone.
+   */
+  leaseWindows(): ChunkRun[] {
+    const first = this.ledger.held.firstMissing();
     const end = this.windowEnd();
-    return end > firstChunk ? [{ firstChunk, chunkCount: end - firstChunk }] : [];
+    const farEnd = Math.min(this.ledger.chunkCount, this.fetcher.consumerChunk + this.aheadChunks);
+    const windows = [
+      { firstChunk: first, chunkCount: end - first },
+      { firstChunk: end, chunkCount: farEnd - end },
+    ];
+    return windows.filter(({ chunkCount }) => chunkCount > 0);
   }
 
   #tick(nowMs: number): void {

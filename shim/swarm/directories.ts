@@ -206,7 +206,7 @@ export class Directories {
       chunksHeld: ledger.held.count,
       complete: ledger.held.isFull,
       leasesWanted,
-      missing: isPulling ? this.#blob.leaseWindow() : [],
+      missing: isPulling ? this.#blob.leaseWindows() : [],
       held: ledger.held.toBytes(),
       leased: this.#blob.origin.unreadRuns(),
       ttlMs: intervalMs * limits.announceTtlIntervals,

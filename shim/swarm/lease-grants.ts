@@ -84,7 +84,7 @@ export class LeaseGrants {
 
   /**
    * Small swarms read in order, which feeds the consumers. In large ones the asker's front band comes first and then
-   * any place in its window, so that different nodes soon have different things to give.
+   * any place in its first window, so that different nodes soon have different things to give.
    */
   #findFree(entry: DirectoryEntry, asker: Participant): number | undefined {
     if (entry.free.count === 0) return undefined;
@@ -95,10 +95,7 @@ export class LeaseGrants {
     const front = entry.free.firstPresent(from, from + frontBandChunks);
     if (front !== undefined) return front;
     if (entry.roster.length > smallSwarm) {
-      const window = windows[this.#context.prng.below(windows.length)] as {
-        firstChunk: number;
-        chunkCount: number;
-      };
+      const window = windows[0] as ChunkRun;
       const drawn = window.firstChunk + this.#context.prng.below(window.chunkCount);
       const start = Math.max(window.firstChunk, drawn - (drawn % leaseChunks));
       const found = entry.free.firstPresent(start, window.firstChunk + window.chunkCount);
