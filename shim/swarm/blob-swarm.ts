@@ -228,6 +228,7 @@ export class BlobSwarm {
     if (this.ledger.hashes[arrival.chunk] === undefined || this.isOriginOnly) return;
     const isNew = this.fetcher.handleStored(arrival.peer, arrival.requestId, arrival.chunk, nowMs);
     if (!isNew) return;
+    this.origin.handlePeerChunk();
     const hash = this.ledger.hashes[arrival.chunk];
     if (this.fetcher.imports.end(arrival.chunk) && hash !== undefined)
       this.directories.publish({ firstChunk: arrival.chunk, hashes: [hash] });
@@ -329,12 +330,14 @@ export class BlobSwarm {
 
   /** A stall outlasts its cure, which is a read of one run: it ends with the last read, or when peers send again for a while. */
   #watchStall(nowMs: number): void {
-    const { requests, budget } = this.#context;
+    const { requests, budget, limits } = this.#context;
     const movingTicks = this.#movingTicks + (requests.live > 0 ? 1 : -1);
     this.#movingTicks = Math.min(MOVING_TICKS, Math.max(0, movingTicks));
     const isReading = this.origin.isReading && !budget.isWaiting(this.origin);
+    const isCured =
+      !isReading || this.#movingTicks >= MOVING_TICKS || this.stalledMs(nowMs) < limits.stalledMs;
     if (this.fetcher.hasOpen && requests.live === 0) this.#stalledSinceMs ??= nowMs;
-    else if (!isReading || this.#movingTicks >= MOVING_TICKS) this.#stalledSinceMs = undefined;
+    else if (isCured) this.#stalledSinceMs = undefined;
   }
 
   /** Nothing has come for long, and this node may not help itself at the origin. */

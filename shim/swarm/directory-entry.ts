@@ -215,7 +215,8 @@ export class DirectoryEntry {
     this.#leaseOf[chunk] = undefined;
     lease.remaining--;
     if (lease.peer === participant.peer) {
-      this.chunkGapMs += (nowMs - lease.progressMs - this.chunkGapMs) / 8;
+      const tookMs = nowMs - lease.progressMs;
+      this.chunkGapMs = this.chunkGapMs === 0 ? tookMs : this.chunkGapMs + (tookMs - this.chunkGapMs) / 8;
       lease.progressMs = nowMs;
     }
     if (lease.remaining === 0) this.endLease(lease);

@@ -9,10 +9,12 @@ export type GrantedLease = Extract<PeerMessage, { kind: 'directory' }>['leases']
 const PUSH_DRAWS = 8;
 /** Same when nobody among them waits: only few nodes may read the origin at all. */
 const PUSH_DRAWS_MOST = 512;
-/** Leases at once while hardly a chunk has been read, or nearly all have. */
+/** Leases at once as soon as a chunk has been read, and when nearly all have. */
 const LEASES_LEAST = 16;
-/** The same in swarms up to `smallSwarm`, where more would only make the first chunk of each later. */
-const LEASES_LEAST_SMALL = 6;
+/** The same before that, where a chunk takes long, and in swarms up to `smallSwarm`: more would only make the first chunk of each later. */
+const LEASES_LEAST_SLOW = 6;
+/** Where a chunk takes longer than this at the origin, ms, more reads at once would make it longer still. */
+const CHUNK_SLOW_MS = 5_000;
 
 /** The part of a directory that decides who may read which run at the origin. */
 export class LeaseGrants {
@@ -113,10 +115,11 @@ export class LeaseGrants {
    * different nodes have different chunks; fewer again at the end, so that the last chunks do not all come at once.
    */
   #leasesMax(entry: DirectoryEntry): number {
-    const { leasesPerBlob, leaseChunks } = this.#context.limits;
+    const { leasesPerBlob, leaseChunks, smallSwarm } = this.#context.limits;
+    if (entry.chunkGapMs > CHUNK_SLOW_MS) return LEASES_LEAST_SLOW;
     const most = Math.min(entry.hashLog.length, Math.ceil(entry.free.count / leaseChunks), leasesPerBlob);
-    const isSmall = this.#context.peers.othersCount < this.#context.limits.smallSwarm;
-    return Math.max(isSmall ? LEASES_LEAST_SMALL : LEASES_LEAST, most);
+    const isSmall = this.#context.peers.othersCount < smallSwarm;
+    return Math.max(isSmall || entry.hashLog.length === 0 ? LEASES_LEAST_SLOW : LEASES_LEAST, most);
   }
 
   /** One of those that wait for a lease and can use what is free, rather one that had few. */

@@ -39,6 +39,11 @@ export class OriginGate {
     return this.#runs.size < this.#limits.leasesPerNode * 2;
   }
 
+  /** Whether anything is being read, of any blob. */
+  get isReading(): boolean {
+    return this.#runs.size > 0;
+  }
+
   isAsking(keyId: string, nowMs: number): boolean {
     return nowMs < (this.#asked.get(keyId)?.untilMs ?? Number.NEGATIVE_INFINITY);
   }

@@ -4,6 +4,7 @@ import type { OriginReading } from './budgeted-reads.ts';
 import { chunkRunsOf, runsWithin } from './hash-runs.ts';
 import type { ChunkRun, PeerMessage } from './messages.ts';
 import type { OriginRun } from './origin-gate.ts';
+import { DRAWS_WHEN_STARVED, DRAWS_WITHOUT_HELP, type DrawRule, OwnDraws } from './own-draws.ts';
 import type { SwarmContext } from './swarm-context.ts';
 
 type GrantedLeases = Extract<PeerMessage, { kind: 'directory' }>['leases'];
@@ -21,7 +22,8 @@ export type OriginOutcome =
 
 /** Runs read at once by a node that nobody shares with: one is always under way while the next is asked for. */
 const RUNS_ALONE = 2;
-const DRAW_INTERVAL_MS = 1_000;
+/** An origin that gives a drawn chunk within this, ms, is not what nobody had any chunks for. */
+const QUICK_CHUNK_MS = 5_000;
 const PAUSE_MIN_MS = 500;
 const PAUSE_MAX_MS = 30_000;
 
@@ -34,14 +36,17 @@ export class OriginReader implements OriginReading {
   #isBarred = false;
   #pausedUntilMs = Number.NEGATIVE_INFINITY;
   #pauseMs = 0;
-  #drawAtMs = Number.NEGATIVE_INFINITY;
-  #draws = 0;
+  readonly #draws: OwnDraws;
   /** Chunks that are read though peers may offer them. */
   readonly #drawn = new Set<number>();
+  #probe: { readonly chunk: number; readonly startedMs: number } | undefined;
+  /** Nobody had anything to give, the origin does: this node reads on for all, until a peer sends something. */
+  #readsOn = false;
 
   constructor(context: SwarmContext, blob: BlobSwarm) {
     this.#context = context;
     this.#blob = blob;
+    this.#draws = new OwnDraws(context.prng);
   }
 
   get key(): BlobKey {
@@ -118,11 +123,16 @@ export class OriginReader implements OriginReading {
     else if (leases.length > 0 || wasAsking) this.isDry = true;
   }
 
-  handleChunk(chunk: number, _nowMs: number): void {
+  handleChunk(chunk: number, nowMs: number): void {
     this.#pauseMs = 0;
+    if (chunk === this.#probe?.chunk) this.#readsOn = nowMs - this.#probe.startedMs <= QUICK_CHUNK_MS;
     const run = this.#context.gate.find(this.#blob.keyId, chunk);
     if (run !== undefined && this.#blob.ledger.reading.has(chunk)) run.remaining--;
     this.#blob.ledger.stopReading(chunk);
+  }
+
+  handlePeerChunk(): void {
+    this.#readsOn = false;
   }
 
   handleEnd(run: ChunkRun, outcome: OriginOutcome, nowMs: number): void {
@@ -130,6 +140,7 @@ export class OriginReader implements OriginReading {
     if (ended === undefined) return;
     const isUnread = this.#release(ended);
     if (outcome.ok && !isUnread) return;
+    this.#readsOn = false;
     const pauseMs = this.#failurePause(outcome);
     this.#pausedUntilMs = nowMs + pauseMs;
     if (!outcome.ok && outcome.fatal) this.#isBarred = true;
@@ -140,9 +151,12 @@ export class OriginReader implements OriginReading {
   tick(nowMs: number): void {
     if (this.#blob.isOriginOnly) this.#readAlone(nowMs);
     else if (!this.mayRead(nowMs)) return;
-    else if (this.#isCutOff(nowMs) || this.#isStarved(nowMs)) this.#drawForRun(nowMs, () => true);
-    else if (this.#isStalled(nowMs)) this.#drawForRun(nowMs, (chunk) => this.#blob.ledger.open.has(chunk));
-    else if (!this.isReading) this.#draws = 0;
+    else if (this.#isCutOff(nowMs)) this.#drawForRun(DRAWS_WITHOUT_HELP, () => true, nowMs);
+    else if (this.#readsOn) this.#readOn();
+    else if (this.#isStarved(nowMs)) this.#probeOrigin(nowMs);
+    else if (this.#isStalled(nowMs)) {
+      this.#drawForRun(DRAWS_WITHOUT_HELP, (chunk) => this.#blob.ledger.open.has(chunk), nowMs);
+    } else if (!this.isReading) this.#draws.reset();
   }
 
   /** Nothing of the blob is wanted any longer. */
@@ -241,29 +255,35 @@ export class OriginReader implements OriginReading {
 
   /** Not one chunk of any blob for a long time, and nothing asked for or being read: somebody claims what nobody has. */
   #isStarved(nowMs: number): boolean {
-    const { requests, lastChunkMs, limits } = this.#context;
-    if (requests.live > 0 || nowMs - lastChunkMs < limits.starvedMs) return false;
+    const { requests, gate, lastChunkMs, limits } = this.#context;
+    if (requests.live > 0 || gate.isReading || nowMs - lastChunkMs < limits.starvedMs) return false;
     return !this.#context.budget.isShort(this.#blob.key.host, nowMs);
   }
 
-  /**
-   * Neither lease nor chunk is to be had. Each such node reads one run with probability 1/N in the first second, twice that in
-   * the next, and so on: what all of them read together stays near one copy.
-   */
-  #drawForRun(nowMs: number, isWanted: (chunk: number) => boolean): void {
-    if (nowMs < this.#drawAtMs || !this.#context.gate.hasRoom) return;
-    this.#drawAtMs = nowMs + DRAW_INTERVAL_MS;
+  #drawForRun(rule: DrawRule, isWanted: (chunk: number) => boolean, nowMs: number): ChunkRun | undefined {
     const memberCount = this.#context.peers.othersCount + 1;
-    const odds = Math.min(memberCount, 2 ** Math.min(30, this.#draws++));
-    if (!this.#context.prng.chance(odds, memberCount)) return;
-    const { ledger } = this.#blob;
-    const from =
-      memberCount > this.#context.limits.smallSwarm ? this.#context.prng.below(ledger.chunkCount) : 0;
-    const { leaseChunks } = this.#context.limits;
-    const run = this.#nextRun(from, leaseChunks, isWanted) ?? this.#nextRun(0, leaseChunks, isWanted);
-    if (run === undefined) return;
+    if (!this.#context.gate.hasRoom || !this.#draws.isDrawn(rule, memberCount, nowMs)) return undefined;
+    return this.#readFreeRun(Math.min(this.#context.limits.leaseChunks, rule.chunksMax), isWanted);
+  }
+
+  /** Large swarms anywhere, so that those that are drawn read different things. */
+  #readFreeRun(countMax: number, isWanted: (chunk: number) => boolean): ChunkRun | undefined {
+    const { peers, prng, limits } = this.#context;
+    const from = peers.othersCount >= limits.smallSwarm ? prng.below(this.#blob.ledger.chunkCount) : 0;
+    const run = this.#nextRun(from, countMax, isWanted) ?? this.#nextRun(0, countMax, isWanted);
+    if (run === undefined) return undefined;
     for (let index = 0; index < run.chunkCount; index++) this.#drawn.add(run.firstChunk + index);
     this.#start(run);
+    return run;
+  }
+
+  #probeOrigin(nowMs: number): void {
+    const run = this.#drawForRun(DRAWS_WHEN_STARVED, () => true, nowMs);
+    if (run !== undefined) this.#probe = { chunk: run.firstChunk, startedMs: nowMs };
+  }
+
+  #readOn(): void {
+    if (!this.#context.gate.isReading) this.#readFreeRun(this.#context.limits.leaseChunks, () => true);
   }
 
   #nextRun(from: number, countMax: number, isWanted: (chunk: number) => boolean): ChunkRun | undefined {

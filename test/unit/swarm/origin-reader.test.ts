@@ -69,4 +69,31 @@ test('OriginReader: a wish that the directory was told to forget is told again a
   assert.ok(wishes(after, first).some((count) => count > 0));
 });
 
+/** What the node reads at the origin while directories that answer grant nothing for two minutes, and when. */
+function readsInVain(reader: Reader): { atMs: number; run: ChunkRun }[] {
+  const reads: { atMs: number; run: ChunkRun }[] = [];
+  for (let atMs = 100; atMs <= 120_000; atMs += 100) {
+    const actions = runUntil(reader.node, atMs);
+    for (const action of actions) if (action.kind === 'readOrigin') reads.push({ atMs, run: action.run });
+    if (wishes(actions, first).length > 0) reader.answer(actions, first, [], atMs);
+  }
+  return reads;
+}
+
+test('OriginReader: whom nobody gives anything for half a minute tries one chunk, and no more while that is under way', () => {
+  const reader = new Reader();
+  reader.answer(reader.join(first, 0), first, [], 1);
+  const reads = readsInVain(reader);
+  assert.is(reads.length, 1);
+  assert.is(reads[0]?.run.chunkCount, 1);
+  assert.ok((reads[0]?.atMs as number) >= DEFAULT_LIMITS.starvedMs);
+});
+
+test('OriginReader: who reads a slow origin by lease is not starved', () => {
+  const reader = new Reader();
+  reader.answer(reader.join(first, 0), first, RUNS.slice(0, 1), 1);
+  assert.equal(drain(reader.node).filter(({ kind }) => kind === 'readOrigin').length, 1);
+  assert.equal(readsInVain(reader), []);
+});
+
 test.run();

@@ -157,4 +157,16 @@ test('SwarmNode: who is ahead of the others does not read the rest of a blob alo
   assert.ok(result.p95OverBound <= 1.15, `${result.p95OverBound}`);
 });
 
+test('SwarmNode: an origin that takes half a minute for a chunk is not mistaken for one that is lost', () => {
+  const size = { nodes: 40, imageBytes: 200 * MB };
+  const overrides = {
+    originBytesPerSecond: 0.5 * MB,
+    upBytesPerSecond: 12.5 * MB,
+    downBytesPerSecond: 12.5 * MB,
+  };
+  const result = runScenario(scenario('burst'), { seed: 1, size, overrides });
+  assert.ok(result.p95OverBound <= 1.05, `${result.p95OverBound}`);
+  assert.ok(result.originOverImage <= 1.01, `${result.originOverImage}`);
+});
+
 test.run();

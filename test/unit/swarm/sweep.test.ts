@@ -25,6 +25,16 @@ test('SwarmNode: a node that was deceived and may not read the origin begins afr
   }
 });
 
+/** In these everybody has banned a liar, which has to help itself at the origin. */
+const BANNED = [632, 658, 701];
+
+test('SwarmNode: a node that nobody gives anything reads on at the origin once that proved quick', () => {
+  for (const seed of BANNED) {
+    const result = runSeed(seed);
+    assert.is(result.failure, undefined, describeFailure(result));
+  }
+});
+
 test('SwarmNode: a drawn swarm runs the same way each time', () => {
   for (const seed of [3, 17]) assert.is(runSeed(seed).traceHash, runSeed(seed).traceHash);
 });
