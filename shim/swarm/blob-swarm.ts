@@ -9,14 +9,13 @@ import { CHUNK_SIZE_BYTES, chunkCountOf } from './limits.ts';
 import type { ChunkHash, ChunkRun, HashRun, PeerId, PeerMessage } from './messages.ts';
 import { Neighbours } from './neighbours.ts';
 import { OriginReader } from './origin-reader.ts';
+import { StallWatch } from './stall-watch.ts';
 import type { SwarmContext } from './swarm-context.ts';
 
 type Message<K extends PeerMessage['kind']> = Extract<PeerMessage, { kind: K }>;
 
 /** Time-outs, hedges and neighbours of a pull are looked after this often, ms. */
 const TICK_MS = 100;
-/** So many more ticks with requests under way than without: nothing is stalled. */
-const MOVING_TICKS = 10;
 /** A node that knows of nobody asks the other directories after this, ms: at the start of a swarm somebody turns up sooner. */
 const NOBODY_MS = 500;
 /** A node short of neighbours asks the directory for others after this, instead of at its next regular announce, ms. */
@@ -40,15 +39,13 @@ export class BlobSwarm {
   readonly fetcher: ChunkFetcher;
   readonly directories: Directories;
   readonly origin: OriginReader;
+  readonly stall: StallWatch;
   /** True while chunks are missing and wanted. */
   isPulling = false;
   isOriginOnly = false;
   dueMs = Number.POSITIVE_INFINITY;
   readonly #context: SwarmContext;
   readonly #suspects = new Map<number, { readonly peer: PeerId; readonly hash: ChunkHash }>();
-  #stalledSinceMs: number | undefined;
-  /** Ticks with requests under way, less those without; 0 to `MOVING_TICKS`. */
-  #movingTicks = 0;
   #pullingSinceMs = Number.POSITIVE_INFINITY;
   readonly #liars = new Set<PeerId>();
   #tickAtMs = Number.POSITIVE_INFINITY;
@@ -71,6 +68,7 @@ export class BlobSwarm {
     this.fetcher = new ChunkFetcher(context, parts);
     this.directories = new Directories(context, this);
     this.origin = new OriginReader(context, this);
+    this.stall = new StallWatch(context.limits.stalledMs);
   }
 
   /** Takes what is held from before and, when something is missing, starts to pull. */
@@ -280,11 +278,6 @@ export class BlobSwarm {
     return nowMs - this.#pullingSinceMs < NOBODY_MS;
   }
 
-  /** How long neighbours have offered chunks of which none was on its way, ms. */
-  stalledMs(nowMs: number): number {
-    return this.#stalledSinceMs === undefined ? 0 : nowMs - this.#stalledSinceMs;
-  }
-
   /**
    * Where an origin lease is of use: from the first missing chunk to the end of the window, whatever is held in between; and
    * behind it as far as the consumer's pace allows, so that who is ahead of the others is not left to read the rest alone.
@@ -328,16 +321,13 @@ export class BlobSwarm {
     this.neighbours.upkeep(this.ledger.held, this.isSated, nowMs);
   }
 
-  /** A stall outlasts its cure, which is a read of one run: it ends with the last read, or when peers send again for a while. */
   #watchStall(nowMs: number): void {
-    const { requests, budget, limits } = this.#context;
-    const movingTicks = this.#movingTicks + (requests.live > 0 ? 1 : -1);
-    this.#movingTicks = Math.min(MOVING_TICKS, Math.max(0, movingTicks));
+    const { requests, budget } = this.#context;
     const isReading = this.origin.isReading && !budget.isWaiting(this.origin);
-    const isCured =
-      !isReading || this.#movingTicks >= MOVING_TICKS || this.stalledMs(nowMs) < limits.stalledMs;
-    if (this.fetcher.hasOpen && requests.live === 0) this.#stalledSinceMs ??= nowMs;
-    else if (isCured) this.#stalledSinceMs = undefined;
+    this.stall.handleTick(
+      { hasOpen: this.fetcher.hasOpen, hasRequests: requests.live > 0, isReading },
+      nowMs,
+    );
   }
 
   /** Nothing has come for long, and this node may not help itself at the origin. */
@@ -364,7 +354,7 @@ export class BlobSwarm {
 
   #reviewImports(nowMs: number): void {
     this.fetcher.imports.expire(nowMs);
-    const isStuck = this.stalledMs(nowMs) >= CROSS_AFTER_MS && this.#context.prng.chance(1, CROSS_ODDS);
+    const isStuck = this.stall.stalledMs(nowMs) >= CROSS_AFTER_MS && this.#context.prng.chance(1, CROSS_ODDS);
     const isAlone = this.neighbours.isAloneInZone && nowMs - this.#pullingSinceMs >= CROSS_AFTER_MS;
     this.fetcher.mayCross = isAlone || isStuck;
     if (isStuck) this.neighbours.crossOver(nowMs);

@@ -154,7 +154,7 @@ export class OriginReader implements OriginReading {
     else if (this.#isCutOff(nowMs)) this.#drawForRun(DRAWS_WITHOUT_HELP, () => true, nowMs);
     else if (this.#readsOn) this.#readOn();
     else if (this.#isStarved(nowMs)) this.#probeOrigin(nowMs);
-    else if (this.#isStalled(nowMs)) {
+    else if (this.#blob.stall.isStalled(nowMs)) {
       this.#drawForRun(DRAWS_WITHOUT_HELP, (chunk) => this.#blob.ledger.open.has(chunk), nowMs);
     } else if (!this.isReading) this.#draws.reset();
   }
@@ -246,11 +246,6 @@ export class OriginReader implements OriginReading {
   #isCutOff(nowMs: number): boolean {
     const { lostSinceMs } = this.#blob.directories;
     return lostSinceMs !== undefined && nowMs - lostSinceMs >= this.#context.limits.directoryLostMs;
-  }
-
-  /** What is missing is said to be somewhere, but nobody gives it: holders that lie, are always busy, or are gone. */
-  #isStalled(nowMs: number): boolean {
-    return this.#blob.stalledMs(nowMs) >= this.#context.limits.stalledMs;
   }
 
   /** Not one chunk of any blob for a long time, and nothing asked for or being read: somebody claims what nobody has. */
