@@ -116,8 +116,10 @@ export class MessageRouter {
     const request = this.#context.requests.of(peer, message.requestId);
     const blob = request && this.#blobs.get(request.keyId);
     if (request === undefined || blob === undefined) return undefined;
-    if (message.kind === 'busy') blob.fetcher.handleBusy(request, message.retryAfterMs, nowMs);
-    else blob.fetcher.handleGone(request);
+    if (message.kind === 'busy') {
+      blob.stall.handleBusy(nowMs);
+      blob.fetcher.handleBusy(request, message.retryAfterMs, nowMs);
+    } else blob.fetcher.handleGone(request);
     return blob;
   }
 }

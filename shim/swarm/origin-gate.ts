@@ -23,25 +23,37 @@ export class OriginGate {
     this.#limits = limits;
   }
 
-  /** Places for further leases, of `placesMax`. A run at its last chunk no longer counts, so that the next one is there in time. */
+  /**
+   * Places for further leases, of `placesMax`. A run at its last chunk no longer counts, so that the next one is there in time; but
+   * nothing is asked for that could not start.
+   */
   available(placesMax: number, nowMs: number): number {
     let count = placesMax;
     for (const run of this.#runs) if (run.remaining > 1) count--;
+    let room = this.#room;
     for (const [keyId, asked] of this.#asked) {
       if (nowMs >= asked.untilMs) this.#asked.delete(keyId);
-      else count -= asked.count;
+      else {
+        count -= asked.count;
+        room -= asked.count;
+      }
     }
-    return Math.max(0, count);
+    return Math.max(0, Math.min(count, room));
   }
 
-  /** Whether one more run may start at all: twice the usual number, for leases that come late. */
+  /** Whether one more run may start at all. */
   get hasRoom(): boolean {
-    return this.#runs.size < this.#limits.leasesPerNode * 2;
+    return this.#room > 0;
   }
 
   /** Whether anything is being read, of any blob. */
   get isReading(): boolean {
     return this.#runs.size > 0;
+  }
+
+  /** Twice the usual number, for leases that come late. */
+  get #room(): number {
+    return this.#limits.leasesPerNode * 2 - this.#runs.size;
   }
 
   isAsking(keyId: string, nowMs: number): boolean {

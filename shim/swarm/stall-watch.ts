@@ -1,6 +1,11 @@
 /** So many more ticks with requests under way than without: nothing is stalled. */
 const MOVING_TICKS = 10;
 
+/** Peers that answer that they are busy serve others, as a rule: a stall is then only what lasts so many times as long. */
+const BUSY_FACTOR = 4;
+/** An answer counts for so long, ms. */
+const BUSY_MS = 1_000;
+
 /** What a tick of a pull sees. */
 export interface StallSight {
   /** Neighbours offer what is missing and not under way. */
@@ -17,6 +22,7 @@ export class StallWatch {
   #sinceMs: number | undefined;
   /** Ticks with requests under way, less those without; 0 to `MOVING_TICKS`. */
   #movingTicks = 0;
+  #busyUntilMs = Number.NEGATIVE_INFINITY;
 
   /** Standing still for `limitMs` is a stall; less is a moment between two requests. */
   constructor(limitMs: number) {
@@ -28,7 +34,13 @@ export class StallWatch {
   }
 
   isStalled(nowMs: number): boolean {
-    return this.stalledMs(nowMs) >= this.#limitMs;
+    const factor = nowMs < this.#busyUntilMs ? BUSY_FACTOR : 1;
+    return this.stalledMs(nowMs) >= this.#limitMs * factor;
+  }
+
+  /** A peer has answered that it has no room for a request. */
+  handleBusy(nowMs: number): void {
+    this.#busyUntilMs = nowMs + BUSY_MS;
   }
 
   /** A stall outlasts its cure, which is a read of one run: it ends with the last read, or when peers send again for a while. */

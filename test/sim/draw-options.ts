@@ -39,6 +39,28 @@ export function drawOptions(seed: number): WorldOptions {
   };
 }
 
+/**
+ * Draws a swarm of up to 64 nodes without faults: any mix of image, links, latency and origin that people might have. Origins are of
+ * 2 MB/s and more; below that, several layers and some dozen nodes take a minute for a chunk, and some of them help themselves.
+ */
+export function drawCalmOptions(seed: number): WorldOptions {
+  const prng = new Prng(seed);
+  const pick = <T>(list: readonly T[]): T => list[prng.below(list.length)] as T;
+  const nodes = pick([2, 3, 5, 8, 12, 20, 31, 33, 40, 64]);
+  const link = pick([2, 12.5, 125, 1250]);
+  return {
+    nodes,
+    seed,
+    blobSizesBytes: Array.from({ length: 1 + prng.below(6) }, () => 1 + prng.below(60 * MB)),
+    upBytesPerSecond: link * MB,
+    downBytesPerSecond: link * MB,
+    originBytesPerSecond: pick([2, 10, 50, 250, 1000]) * MB,
+    latencyMs: pick([0.2, 2, 20, 80]),
+    originLatencyMs: 5 + prng.below(150),
+    startSpreadMs: 1 + prng.below(pick([100, 1_000, 5_000, 30_000])),
+  };
+}
+
 /** One of the two, or both. */
 function drawLimits(prng: Prng): OriginLimits {
   const which = prng.below(3);

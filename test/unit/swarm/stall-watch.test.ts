@@ -35,6 +35,22 @@ test('StallWatch: a moment between two requests does not count for as long as a 
   assert.not(isStalledAfter([{ ...OFFERED, isReading: true }, TICK_MS], [reading, 10 * LIMIT_MS]));
 });
 
+test('StallWatch: peers that are busy are given four times as long, and no longer', () => {
+  const busyFor = (ms: number): boolean => {
+    const watch = new StallWatch(LIMIT_MS);
+    for (let nowMs = 0; nowMs <= ms; nowMs += TICK_MS) {
+      watch.handleBusy(nowMs);
+      watch.handleTick(OFFERED, nowMs);
+    }
+    return watch.isStalled(ms);
+  };
+  assert.not(busyFor(4 * LIMIT_MS - TICK_MS));
+  assert.ok(busyFor(4 * LIMIT_MS));
+  const { watch, nowMs } = watchAfter([OFFERED, LIMIT_MS]);
+  watch.handleBusy(nowMs - 1_000);
+  assert.ok(watch.isStalled(nowMs), 'what was said a second ago no longer counts');
+});
+
 test('StallWatch: a stall outlasts the chunk that its cure brings, and ends when peers send again', () => {
   const cured = { ...NOTHING, isReading: true };
   assert.ok(isStalledAfter([OFFERED, LIMIT_MS], [cured, 1_000]));
