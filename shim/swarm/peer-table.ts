@@ -118,6 +118,8 @@ export class PeerTable {
   failed(id: PeerId, nowMs: number): boolean {
     const peer = this.#peers.get(id);
     if (peer === undefined) return false;
+    // Requests that were sent together fail together: that is one reason to leave the peer alone, not several.
+    if (nowMs < peer.backOffUntilMs) return true;
     peer.failures++;
     if (peer.failures < this.#limits.failuresMax) return false;
     this.#backOff(peer, nowMs, this.#limits.backOffMinMs);
@@ -129,6 +131,7 @@ export class PeerTable {
     if (peer === undefined) return;
     peer.failures = 0;
     peer.backOffMs = 0;
+    peer.backOffUntilMs = Number.NEGATIVE_INFINITY;
   }
 
   ban(id: PeerId, nowMs: number): void {
