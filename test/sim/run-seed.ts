@@ -37,7 +37,10 @@ export function runCalmSeed(seed: number): SeedResult {
   const options = drawCalmOptions(seed);
   const world = new World(options, makeCheckers(options));
   const limitSeconds = calmLimitSeconds(options);
-  return resultOf(world, failureOf(world, 10_000 * limitSeconds) ?? slownessOf(world, limitSeconds));
+  return resultOf(
+    world,
+    failureOf(world, 10_000 * limitSeconds + options.startSpreadMs) ?? slownessOf(world, limitSeconds),
+  );
 }
 
 function resultOf(world: World, failure: string | undefined): SeedResult {
