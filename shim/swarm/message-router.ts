@@ -117,7 +117,7 @@ export class MessageRouter {
     const blob = request && this.#blobs.get(request.keyId);
     if (request === undefined || blob === undefined) return undefined;
     if (message.kind === 'busy') {
-      blob.stall.handleBusy(nowMs);
+      blob.stall.handleBusy(this.#context.requests.medianMs, nowMs);
       blob.fetcher.handleBusy(request, message.retryAfterMs, nowMs);
     } else blob.fetcher.handleGone(request);
     return blob;

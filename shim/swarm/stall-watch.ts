@@ -1,8 +1,10 @@
 /** So many more ticks with requests under way than without: nothing is stalled. */
 const MOVING_TICKS = 10;
 
-/** Peers that answer that they are busy serve others, as a rule: a stall is then only what lasts so many times as long. */
-const BUSY_FACTOR = 4;
+/** Peers that answer that they are busy serve others, as a rule, and have room after so many chunk times; */
+const BUSY_CHUNKS = 4;
+/** but a stall that lasts so many times as long as any other is one. */
+const BUSY_FACTOR_MAX = 4;
 /** An answer counts for so long, ms. */
 const BUSY_MS = 1_000;
 
@@ -23,6 +25,7 @@ export class StallWatch {
   /** Ticks with requests under way, less those without; 0 to `MOVING_TICKS`. */
   #movingTicks = 0;
   #busyUntilMs = Number.NEGATIVE_INFINITY;
+  #busyLimitMs = 0;
 
   /** Standing still for `limitMs` is a stall; less is a moment between two requests. */
   constructor(limitMs: number) {
@@ -34,13 +37,16 @@ export class StallWatch {
   }
 
   isStalled(nowMs: number): boolean {
-    const factor = nowMs < this.#busyUntilMs ? BUSY_FACTOR : 1;
-    return this.stalledMs(nowMs) >= this.#limitMs * factor;
+    const limitMs = nowMs < this.#busyUntilMs ? this.#busyLimitMs : this.#limitMs;
+    return this.stalledMs(nowMs) >= limitMs;
   }
 
-  /** A peer has answered that it has no room for a request. */
-  handleBusy(nowMs: number): void {
+  /** A peer has answered that it has no room for a request. A chunk usually takes `chunkMs`; 0 as long as none has come. */
+  handleBusy(chunkMs: number, nowMs: number): void {
     this.#busyUntilMs = nowMs + BUSY_MS;
+    const mostMs = BUSY_FACTOR_MAX * this.#limitMs;
+    this.#busyLimitMs =
+      chunkMs === 0 ? mostMs : Math.min(mostMs, Math.max(this.#limitMs, BUSY_CHUNKS * chunkMs));
   }
 
   /** A stall outlasts its cure, which is a read of one run: it ends with the last read, or when peers send again for a while. */

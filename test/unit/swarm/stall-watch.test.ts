@@ -35,19 +35,26 @@ test('StallWatch: a moment between two requests does not count for as long as a 
   assert.not(isStalledAfter([{ ...OFFERED, isReading: true }, TICK_MS], [reading, 10 * LIMIT_MS]));
 });
 
-test('StallWatch: peers that are busy are given four times as long, and no longer', () => {
-  const busyFor = (ms: number): boolean => {
+test('StallWatch: peers that are busy are given four chunk times, within four times as long as any others', () => {
+  const busyFor = (ms: number, chunkMs: number): boolean => {
     const watch = new StallWatch(LIMIT_MS);
     for (let nowMs = 0; nowMs <= ms; nowMs += TICK_MS) {
-      watch.handleBusy(nowMs);
+      watch.handleBusy(chunkMs, nowMs);
       watch.handleTick(OFFERED, nowMs);
     }
     return watch.isStalled(ms);
   };
-  assert.not(busyFor(4 * LIMIT_MS - TICK_MS));
-  assert.ok(busyFor(4 * LIMIT_MS));
+  for (const [chunkMs, limitMs] of [
+    [0, 4 * LIMIT_MS],
+    [50, LIMIT_MS],
+    [2_000, 8_000],
+    [60_000, 4 * LIMIT_MS],
+  ] as const) {
+    assert.not(busyFor(limitMs - TICK_MS, chunkMs), `${chunkMs}`);
+    assert.ok(busyFor(limitMs, chunkMs), `${chunkMs}`);
+  }
   const { watch, nowMs } = watchAfter([OFFERED, LIMIT_MS]);
-  watch.handleBusy(nowMs - 1_000);
+  watch.handleBusy(0, nowMs - 1_000);
   assert.ok(watch.isStalled(nowMs), 'what was said a second ago no longer counts');
 });
 
