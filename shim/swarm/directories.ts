@@ -187,7 +187,7 @@ export class Directories {
     return told === undefined || this.#ranking.indexOf(peer) < this.#ranking.indexOf(told);
   }
 
-  /** Whether the window has moved on by so much that the directory should hear of it: it grants leases only in there. */
+  /** Whether the window has moved on by so much that the directory should hear of it: it grants leases in there first. */
   get isWindowStale(): boolean {
     const windowChunks = Math.min(this.#context.limits.windowChunks, this.#blob.aheadChunks);
     return this.#blob.windowEnd() - this.#toldWindowEnd >= windowChunks / WINDOW_STALE_PART;

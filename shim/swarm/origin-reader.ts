@@ -131,6 +131,7 @@ export class OriginReader implements OriginReading {
     this.#blob.ledger.stopReading(chunk);
   }
 
+  /** A peer has something to give after all. */
   handlePeerChunk(): void {
     this.#readsOn = false;
   }
@@ -161,6 +162,7 @@ export class OriginReader implements OriginReading {
 
   /** Nothing of the blob is wanted any longer. */
   stop(_nowMs: number): void {
+    this.#readsOn = false;
     for (const run of this.#context.gate.runsOf(this.#blob.keyId)) {
       this.#context.budget.cancel(this, run.run);
       this.#release(run);

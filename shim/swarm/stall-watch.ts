@@ -1,9 +1,9 @@
 /** So many more ticks with requests under way than without: nothing is stalled. */
 const MOVING_TICKS = 10;
 
-/** Peers that answer that they are busy serve others, as a rule, and have room after so many chunk times; */
+/** Peers that answer that they are busy serve others, as a rule: a stall is then what lasts longer than so many chunk times. */
 const BUSY_CHUNKS = 4;
-/** but a stall that lasts so many times as long as any other is one. */
+/** Same, at most: so many times the limit that holds otherwise. */
 const BUSY_FACTOR_MAX = 4;
 /** An answer counts for so long, ms. */
 const BUSY_MS = 1_000;

@@ -15,6 +15,8 @@ const LIMIT_MS = 400_000;
 const BOUNDS_MAX = 1.5;
 const CHUNKS_MAX = 20;
 const ROUND_TRIPS_MAX = 20;
+/** A calm swarm that is not done after so many times what it may take is given up. */
+const CALM_LIMITS_MAX = 10;
 
 export interface SeedResult {
   readonly seed: number;
@@ -37,10 +39,8 @@ export function runCalmSeed(seed: number): SeedResult {
   const options = drawCalmOptions(seed);
   const world = new World(options, makeCheckers(options));
   const limitSeconds = calmLimitSeconds(options);
-  return resultOf(
-    world,
-    failureOf(world, 10_000 * limitSeconds + options.startSpreadMs) ?? slownessOf(world, limitSeconds),
-  );
+  const limitMs = CALM_LIMITS_MAX * limitSeconds * 1000 + options.startSpreadMs;
+  return resultOf(world, failureOf(world, limitMs) ?? slownessOf(world, limitSeconds));
 }
 
 function resultOf(world: World, failure: string | undefined): SeedResult {
