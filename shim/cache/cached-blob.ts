@@ -140,11 +140,10 @@ export class CachedBlob {
 
   /** Closes what is open; pending reads and writes end first. */
   async closeHandles(): Promise<void> {
-    const handles = [this.#data, this.#meta];
-    this.#data = undefined;
+    const meta = this.#meta;
     this.#meta = undefined;
-    await Promise.all([this.#writes.settled(), this.#metaWrites.settled(), this.#reader.close()]);
-    for (const handle of handles) await handle?.close().catch(() => undefined);
+    await Promise.all([this.#closeData(), this.#metaWrites.settled()]);
+    await meta?.close().catch(() => undefined);
   }
 
   /** Writes unverified bytes at their place. They count for nothing until `claim`. */
@@ -182,14 +181,14 @@ export class CachedBlob {
     assert(this.complete, 'only a complete file is sealed');
     await this.#writes.settled();
     this.#sealed = true;
-    await this.closeHandles();
+    await this.#closeData();
   }
 
   async confirm(): Promise<void> {
     if (this.#confirmed || this.dropped) return;
     await this.#append({ type: MetaRecordType.Confirmed });
     this.#confirmed = true;
-    await this.closeHandles();
+    await this.#closeData();
   }
 
   /** From now on the bytes are read from `path`, and each chunk is hashed once more before it is given to anybody. */
@@ -198,7 +197,7 @@ export class CachedBlob {
     this.#adoptedPath = path;
     for (let chunk = 0; chunk < this.chunkCount; chunk++)
       if (this.#states[chunk] === ChunkState.Verified) this.#states[chunk] = ChunkState.Claimed;
-    await this.closeHandles();
+    await this.#closeData();
   }
 
   /**
@@ -221,6 +220,14 @@ export class CachedBlob {
     }
     if (this.#states[chunk] === ChunkState.Claimed) this.#states[chunk] = ChunkState.Verified;
     return lengthBytes;
+  }
+
+  /** The sidecar stays open for what is still to be noted of the blob. */
+  async #closeData(): Promise<void> {
+    const data = this.#data;
+    this.#data = undefined;
+    await Promise.all([this.#writes.settled(), this.#reader.close()]);
+    await data?.close().catch(() => undefined);
   }
 
   async #readAt(offsetBytes: number, bytes: Uint8Array): Promise<boolean> {

@@ -35,6 +35,18 @@ export interface BlobRequest {
 
 export type BlobRoute = 'present' | 'linked' | 'copied' | 'sent';
 
+/** Everything of a file is in containerd's ingest; one more message makes it a blob. */
+export interface StagedBlob {
+  /** Like `importFile` from here on. To be called at most once, and before the signal that it was staged with is aborted. */
+  commit(): Promise<BlobRoute>;
+}
+
+/** The ingest's stream is open, and containerd has all bytes. */
+interface Staged {
+  readonly writer: ContentWriter;
+  readonly route: BlobRoute;
+}
+
 /** containerd's content store in one namespace. */
 export class BlobStore {
   readonly #client: ContainerdClient;
@@ -70,13 +82,18 @@ export class BlobStore {
    * hashes and commits it there. It then is containerd's blob, mode 0444: nobody may write to it again.
    */
   async importFile(blob: BlobRequest, path: string, signal: AbortSignal): Promise<BlobRoute> {
-    const options = this.#options(blob, signal);
+    const staged = await this.stageFile(blob, path, signal);
+    return await staged.commit();
+  }
+
+  /** The first part of `importFile`, which takes nearly all of its time. What is never committed is left to `abort`. */
+  async stageFile(blob: BlobRequest, path: string, signal: AbortSignal): Promise<StagedBlob> {
     try {
-      return await this.#importFile(blob, path, options);
+      const { writer, route } = await this.#stageFile(blob, path, this.#options(blob, signal));
+      return { commit: () => this.#commit(blob, writer, route, signal) };
     } catch (error) {
       if (!isGrpcCode(error, GrpcCode.AlreadyExists)) throw error;
-      await this.#adopt(blob, signal);
-      return 'present';
+      return { commit: () => this.#adopt(blob, signal) };
     }
   }
 
@@ -96,8 +113,7 @@ export class BlobStore {
       return 'sent';
     } catch (error) {
       if (!isGrpcCode(error, GrpcCode.AlreadyExists)) throw error;
-      await this.#adopt(blob, signal);
-      return 'present';
+      return await this.#adopt(blob, signal);
     } finally {
       await writer.close();
     }
@@ -123,15 +139,15 @@ export class BlobStore {
     return (await this.#client.call(api.content.listStatuses, {}, options)).statuses.map(({ ref }) => ref);
   }
 
-  async #importFile(blob: BlobRequest, path: string, options: CallOptions): Promise<BlobRoute> {
+  async #stageFile(blob: BlobRequest, path: string, options: CallOptions): Promise<Staged> {
     const opened = await this.#open(blob, options);
     // The bytes are in another namespace: containerd takes them from there.
-    if (opened.answer.offset === blob.sizeBytes) return await this.#commit(blob, opened.writer, 'present');
+    if (opened.answer.offset === blob.sizeBytes) return { writer: opened.writer, route: 'present' };
     await opened.writer.close();
     const how = this.#contentRoot && (await placeInIngest(this.#contentRoot, blob.ref, path));
     if (!how) return await this.#send(blob, path, options);
     const reopened = await this.#open(blob, options);
-    if (reopened.answer.offset === blob.sizeBytes) return await this.#commit(blob, reopened.writer, how);
+    if (reopened.answer.offset === blob.sizeBytes) return { writer: reopened.writer, route: how };
     // Something else than our file is in containerd's ingest. Writing there could write into the file that we linked.
     await reopened.writer.close();
     await this.abort(blob.ref, options.signal);
@@ -162,32 +178,41 @@ export class BlobStore {
     }
   }
 
-  async #commit(blob: BlobRequest, writer: ContentWriter, route: BlobRoute): Promise<BlobRoute> {
+  async #commit(
+    blob: BlobRequest,
+    writer: ContentWriter,
+    route: BlobRoute,
+    signal: AbortSignal,
+  ): Promise<BlobRoute> {
     try {
       await writer.send({ ...commitMessage(blob), offset: blob.sizeBytes });
       return route;
+    } catch (error) {
+      if (!isGrpcCode(error, GrpcCode.AlreadyExists)) throw error;
+      return await this.#adopt(blob, signal);
     } finally {
       await writer.close();
     }
   }
 
-  async #send(blob: BlobRequest, path: string, options: CallOptions): Promise<BlobRoute> {
+  async #send(blob: BlobRequest, path: string, options: CallOptions): Promise<Staged> {
     const { writer, answer } = await this.#open(blob, options);
     try {
       if (answer.offset !== blob.sizeBytes) await sendFile(blob, path, writer);
-      await writer.send({ ...commitMessage(blob), offset: blob.sizeBytes });
-      return 'sent';
-    } finally {
+      return { writer, route: 'sent' };
+    } catch (error) {
       await writer.close();
+      throw error;
     }
   }
 
   /** The blob is there already, and containerd has put it under our lease: only its labels may lack something. */
-  async #adopt(blob: BlobRequest, signal: AbortSignal): Promise<void> {
+  async #adopt(blob: BlobRequest, signal: AbortSignal): Promise<'present'> {
     const existing = (await this.info(blob.digest, signal))?.labels ?? {};
     const wanted = blob.labels(existing);
     const changed = Object.entries(wanted).filter(([key, value]) => value !== existing[key]);
     if (changed.length > 0) await this.addLabels(blob.digest, Object.fromEntries(changed), signal);
+    return 'present';
   }
 
   #options(blob: BlobRequest, signal: AbortSignal): CallOptions {

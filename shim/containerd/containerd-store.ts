@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { mkdir, rename, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { ErrorCode, nodeErrorCode, ShoalError, throwIfAborted } from '../base/errors.ts';
+import { settleAll } from '../base/settle-all.ts';
 import type { ImagePlan, ImageStore, ImportSession, WarmSession } from '../store/image-store.ts';
 import { BlobStore } from './blob-store.ts';
 import { ContainerdClient } from './containerd-client.ts';
@@ -50,7 +51,6 @@ export interface ContainerdStoreOptions {
 interface Opening {
   readonly setup: ContainerdSetup;
   readonly snapshotter: Snapshotter | undefined;
-  readonly discardsLayers: boolean;
   readonly plan: ImagePlan;
 }
 
@@ -130,19 +130,12 @@ export class ContainerdStore implements ImageStore {
     throwIfAborted(signal, 'open containerd');
     const setup = await this.setup(signal);
     const snapshotter = this.#snapshotter(setup, plan);
-    const checks = Promise.all([
-      this.#discardsLayers(setup),
-      setup.verifiesImages ? refuseImageVerifiers(this.#configFile) : undefined,
-    ]);
-    checks.catch(() => undefined);
     this.#opened += 1;
     const name = `shoal-${this.#owner.id}-${this.#opened}`;
     this.#leftovers.begin(name);
     const lease = new Lease({ client: this.#client, name, owner: this.#owner.id });
     try {
-      await lease.current(Date.now(), signal);
-      const [discardsLayers] = await checks;
-      return await this.#openUnder(lease, name, { setup, snapshotter, discardsLayers, plan }, signal);
+      return await this.#openUnder(lease, name, { setup, snapshotter, plan }, signal);
     } catch (error) {
       const deleted = lease.delete(AbortSignal.timeout(LEASE_DELETE_TIMEOUT_MS));
       const clean = await deleted.then(
@@ -182,15 +175,20 @@ export class ContainerdStore implements ImageStore {
   async #openUnder(
     lease: Lease,
     name: string,
-    { setup, snapshotter, discardsLayers, plan }: Opening,
+    { setup, snapshotter, plan }: Opening,
     signal: AbortSignal,
   ): Promise<ContainerdSession> {
     const blobs = new BlobStore(this.#client, setup.contentRoot);
     const direct = this.#direct(snapshotter, name);
-    const keepLayers = !discardsLayers;
     const nowMs = (): number => Date.now();
-    const query = { plan, blobs, snapshots: direct?.snapshots, keepLayers, lease, nowMs };
-    const present = await findPresentLayers(query, signal);
+    const keeping = this.#keepsLayers(setup);
+    const query = { plan, blobs, snapshots: direct?.snapshots, keepLayers: keeping, lease, nowMs };
+    const [keepLayers, present] = await settleAll([
+      keeping,
+      findPresentLayers(query, signal),
+      lease.current(nowMs(), signal),
+      setup.verifiesImages ? refuseImageVerifiers(this.#configFile) : undefined,
+    ]);
     const session = new ContainerdSession({
       client: this.#client,
       blobs,
@@ -212,9 +210,9 @@ export class ContainerdStore implements ImageStore {
     return this.#options.configFile ?? DEFAULT_CONFIG_FILE;
   }
 
-  async #discardsLayers({ cri }: ContainerdSetup): Promise<boolean> {
-    const told = this.#options.discardUnpackedLayers ?? cri.discardUnpackedLayers;
-    return told ?? (await discardsUnpackedLayers(this.#configFile));
+  async #keepsLayers({ cri }: ContainerdSetup): Promise<boolean> {
+    const discards = this.#options.discardUnpackedLayers ?? cri.discardUnpackedLayers;
+    return !(discards ?? (await discardsUnpackedLayers(this.#configFile)));
   }
 
   #direct(snapshotter: Snapshotter | undefined, name: string) {

@@ -26,7 +26,7 @@ export async function waitForCri(
     waitMs = Math.min(waitMs * 2, POLL_MAX_MS)
   ) {
     const image = await askForImage(client, id, signal);
-    if (image === 'no CRI' || showsAll(image, recordNames(plan))) return;
+    if (image === 'no CRI' || showsAll(image, recordNames(plan).flat())) return;
     await sleep(waitMs, undefined, { signal }).catch(() => undefined);
   }
 }

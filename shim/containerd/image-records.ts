@@ -9,11 +9,11 @@ import type { ImageRecord, Labels, WireDescriptor } from './messages.ts';
 const MANAGED = { 'io.cri-containerd.image': 'managed' };
 const GC_REF = 'containerd.io/gc.ref.';
 
-/** Names of an image's records in the order in which they are written: image ID, digest, tag. */
-export function recordNames(plan: Pick<ImagePlan, 'names' | 'config'>): string[] {
+/** Names of an image's records: image ID and digests are written first, then tags, which may have meant another image. */
+export function recordNames(plan: Pick<ImagePlan, 'names' | 'config'>): [string[], string[]] {
   const digests = plan.names.filter((name) => name.includes('@'));
   const tags = plan.names.filter((name) => !name.includes('@'));
-  return [plan.config.descriptor.digest, ...digests, ...tags];
+  return [[plan.config.descriptor.digest, ...digests], tags];
 }
 
 /** Creates a record or points it to `target`; labels that it has already, such as that of a pinned image, stay. */

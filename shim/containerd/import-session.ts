@@ -5,8 +5,9 @@ import { abortable } from '../base/abortable.ts';
 import { assert } from '../base/assert.ts';
 import type { Digest } from '../base/digest.ts';
 import { cancelled, throwIfAborted } from '../base/errors.ts';
+import { settleAll } from '../base/settle-all.ts';
 import type { ImagePlan, ImportSession, LayerPlan, ReadyLayer, WarmSession } from '../store/image-store.ts';
-import type { BlobRoute, BlobStore } from './blob-store.ts';
+import type { BlobRequest, BlobRoute, BlobStore, StagedBlob } from './blob-store.ts';
 import type { ContainerdClient } from './containerd-client.ts';
 import { waitForCri } from './cri-image.ts';
 import { writeDocuments } from './image-documents.ts';
@@ -19,8 +20,8 @@ import { sourceLabels, UNCOMPRESSED } from './source-labels.ts';
 import { TreeCommits } from './tree-commits.ts';
 
 /**
- * A blob of this size or more, bytes, goes to containerd before its tree is complete: containerd hashes it once more, and a
- * core is often free by then. Smaller ones would cost a call more and save nothing.
+ * A blob of this size or more, bytes, becomes containerd's before its tree is complete, so that nobody else needs to hash it. What is
+ * known of it then has to be said in a call more; smaller ones wait for that in containerd's ingest.
  */
 const EARLY_BLOB_BYTES_MIN = 16 * 2 ** 20;
 
@@ -61,6 +62,8 @@ export class ContainerdSession implements ImportSession, WarmSession {
   readonly #trees: TreeCommits | undefined;
   /** Blobs that were given before their layers were known to be right: whether containerd has them. */
   readonly #early = new Map<number, Promise<boolean>>();
+  /** Blobs of which containerd has all bytes, and that become its own with their layers. */
+  readonly #staged = new Map<number, Promise<StagedBlob | undefined>>();
   #documents: Promise<void> | undefined;
   #state: 'open' | 'finished' | 'held' | 'aborted' = 'open';
   #aborting: Promise<void> | undefined;
@@ -106,12 +109,12 @@ export class ContainerdSession implements ImportSession, WarmSession {
   }
 
   checksBlob(index: number): boolean {
-    const isOurs = this.#keepsBlobs() && this.blobPath(index) === undefined;
-    return isOurs && this.#layer(index).descriptor.sizeBytes >= EARLY_BLOB_BYTES_MIN;
+    return this.#bringsBlob(index) && this.#layer(index).descriptor.sizeBytes >= EARLY_BLOB_BYTES_MIN;
   }
 
   async takeBlob(index: number, blobPath: string, signal: AbortSignal): Promise<boolean> {
-    if (!this.checksBlob(index)) return false;
+    if (!this.#bringsBlob(index)) return false;
+    if (!this.checksBlob(index)) return await this.#stageBlob(index, blobPath, signal);
     const taken = this.#track(signal, (linked) => this.#addBlob(index, blobPath, {}, linked)).catch(() =>
       this.#dropIngest(index),
     );
@@ -129,8 +132,7 @@ export class ContainerdSession implements ImportSession, WarmSession {
       const plan = this.#layer(index);
       const tasks = [this.#addTree(index, layer, linked)];
       if (this.#keepsBlobs()) tasks.push(this.#keepBlob(index, layer.blobPath, linked));
-      const failed = (await Promise.allSettled(tasks)).find((task) => task.status === 'rejected');
-      if (failed !== undefined) throw failed.reason;
+      await settleAll(tasks);
       this.#added.add(index);
       // A blob that containerd drops once it has unpacked it is not one to serve peers from.
       return this.#parts.keepLayers ? await this.#parts.blobs.path(plan.descriptor.digest) : undefined;
@@ -145,7 +147,8 @@ export class ContainerdSession implements ImportSession, WarmSession {
       this.beginDocuments(signal);
       await this.#documents;
       if (this.finishedBy === 'shoal') {
-        for (const name of recordNames(plan)) await writeRecord(client, name, plan.target, linked);
+        for (const names of recordNames(plan))
+          await settleAll(names.map((name) => writeRecord(client, name, plan.target, linked)));
         // What the records name needs no lease.
         await Promise.all([waitForCri(client, plan, linked), lease.delete(linked)]);
       }
@@ -221,9 +224,34 @@ export class ContainerdSession implements ImportSession, WarmSession {
   /** What containerd knows of a blob's content is said when it is known to be true. */
   async #keepBlob(index: number, blobPath: string, signal: AbortSignal): Promise<void> {
     const labels = { [UNCOMPRESSED]: this.#layer(index).diffId };
+    if (await this.#commitStaged(index)) return;
     if (await this.#early.get(index))
       await this.#parts.blobs.addLabels(this.#layer(index).descriptor.digest, labels, signal);
     else await this.#addBlob(index, blobPath, labels, signal);
+  }
+
+  /** False: nobody has said anything of the blob's digest. */
+  async #stageBlob(index: number, path: string, signal: AbortSignal): Promise<false> {
+    const before = this.#staged.get(index);
+    const labels = { [UNCOMPRESSED]: this.#layer(index).diffId };
+    const staged = this.#track(signal, async (linked) => {
+      // What an attempt before this one has left is not this file.
+      if (before !== undefined) await before.then(() => this.#dropIngest(index));
+      return await this.#parts.blobs.stageFile(await this.#blobRequest(index, labels, linked), path, linked);
+    }).catch(() => undefined);
+    this.#staged.set(index, staged);
+    await staged;
+    return false;
+  }
+
+  /** False where there is nothing to commit, or containerd was restarted meanwhile: it then finds the bytes in its ingest. */
+  async #commitStaged(index: number): Promise<boolean> {
+    const staged = await this.#staged.get(index);
+    if (staged === undefined) return false;
+    return await staged.commit().then(
+      () => true,
+      () => false,
+    );
   }
 
   /** Bytes that were not right are not to be found by the next attempt. */
@@ -237,9 +265,13 @@ export class ContainerdSession implements ImportSession, WarmSession {
   }
 
   async #addBlob(index: number, path: string, more: Labels, signal: AbortSignal): Promise<BlobRoute> {
-    const { blobs, lease, nowMs } = this.#parts;
+    return await this.#parts.blobs.importFile(await this.#blobRequest(index, more, signal), path, signal);
+  }
+
+  async #blobRequest(index: number, more: Labels, signal: AbortSignal): Promise<BlobRequest> {
+    const { lease, nowMs } = this.#parts;
     const { digest, sizeBytes } = this.#layer(index).descriptor;
-    const request = {
+    return {
       digest,
       sizeBytes,
       ref: this.#blobRef(index),
@@ -249,7 +281,6 @@ export class ContainerdSession implements ImportSession, WarmSession {
         ...more,
       }),
     };
-    return await blobs.importFile(request, path, signal);
   }
 
   async #addTree(index: number, layer: ReadyLayer, signal: AbortSignal): Promise<void> {
@@ -279,6 +310,11 @@ export class ContainerdSession implements ImportSession, WarmSession {
     const below = this.#committed[index - 1];
     if (below === undefined) return;
     await abortable(below.promise, signal, 'import a layer');
+  }
+
+  /** Whether the layer's blob comes to containerd from here. */
+  #bringsBlob(index: number): boolean {
+    return this.#keepsBlobs() && this.blobPath(index) === undefined;
   }
 
   #keepsBlobs(): boolean {

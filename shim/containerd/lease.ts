@@ -36,8 +36,8 @@ export class Lease {
       this.#renewing ??= this.#renew(nowMs, signal).finally(() => {
         this.#renewing = undefined;
       });
-      await this.#renewing;
     }
+    await this.#renewing;
     return this.#ids.at(-1) ?? '';
   }
 
@@ -49,6 +49,7 @@ export class Lease {
   }
 
   async delete(signal: AbortSignal): Promise<void> {
+    await this.#renewing?.catch(() => undefined);
     for (const id of this.#ids) await deleteLease(this.#options.client, id, false, signal);
     this.#ids.length = 0;
   }

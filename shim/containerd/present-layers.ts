@@ -22,7 +22,8 @@ export interface PresenceQuery {
   readonly blobs: BlobStore;
   /** Absent when containerd unpacks: then blobs are all that counts. */
   readonly snapshots: SnapshotStore | undefined;
-  readonly keepLayers: boolean;
+  /** Told while the layers are looked for. */
+  readonly keepLayers: Promise<boolean>;
   readonly lease: Lease;
   readonly nowMs: () => number;
 }
@@ -50,8 +51,9 @@ async function findLayer(query: PresenceQuery, layer: LayerPlan, signal: AbortSi
     kept = await look(query, layer, signal);
   }
   const unpacks = snapshots !== undefined;
+  const keepLayers = await query.keepLayers;
   return {
-    complete: isComplete({ ...query, unpacks }, layer, kept.blob, kept.snapshot),
+    complete: isComplete({ plan, keepLayers, unpacks }, layer, kept.blob, kept.snapshot),
     blobPath: isUsableBlob(kept.blob, plan.host) ? await blobs.path(layer.descriptor.digest) : undefined,
   };
 }

@@ -1,10 +1,10 @@
 import type { ShoalError } from '../base/errors.ts';
 import { Gate } from '../base/gate.ts';
+import { settleAll } from '../base/settle-all.ts';
 import type { ReadOrigin, Transfer, TransferEngine } from '../peer/transfer.ts';
 import type { Origin } from '../registry/origin.ts';
 import type { ImagePlan, LayerPlan, LayerSession } from '../store/image-store.ts';
 import type { UnpackPool } from '../unpack/unpack-pool.ts';
-import { firstFailure } from './first-failure.ts';
 import { heldTransfer } from './held-transfer.ts';
 import { importLayer, type LayerContext, type StoredBlob } from './import-layer.ts';
 import { LayerOrder } from './layer-order.ts';
@@ -55,7 +55,7 @@ export async function importLayers(
   const abort = (reason: ShoalError): void => stop.abort(reason);
   const endWatch = watchForStall(watchOf(progress, transfers), stallTimeoutMs, plan.names[0] ?? '', abort);
   try {
-    await firstFailure(startImports(context, plan, signal, stop));
+    await settleAll(startImports(context, plan, signal, stop));
     return stored;
   } finally {
     endWatch();

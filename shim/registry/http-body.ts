@@ -1,4 +1,5 @@
 import type { Readable } from 'node:stream';
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import { ErrorCode, ShoalError } from '../base/errors.ts';
 import { mapHttpError } from './http-error.ts';
 import { ERROR_BODY_BYTES_MAX } from './limits.ts';
@@ -20,7 +21,10 @@ export async function readBody(response: HttpResponse, options: ReadBodyOptions)
     throw tooLong(doing, `${announced} bytes`, bytesMax);
   }
   try {
-    return await collect(response.body, options);
+    const bytes = await collect(response.body, options);
+    // undici gives a connection to the next request a turn after the response; at once, that would open another one.
+    await nextTurn();
+    return bytes;
   } catch (error) {
     throw mapHttpError(error, doing, response.host, signal);
   } finally {

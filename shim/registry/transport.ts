@@ -67,6 +67,8 @@ export class Transport {
       headers,
       signal,
       highWaterMark: BODY_BUFFER_BYTES,
+      // undici would hang up after each HEAD, and the next request would pay for a new connection.
+      reset: false,
       ...(body !== undefined && { body }),
     });
     const values = (name: string) => [response.headers[name] ?? []].flat();

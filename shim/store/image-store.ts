@@ -57,9 +57,9 @@ export interface LayerSession {
   /** A fresh private directory (0700) for layer `index`; in `merge` mode the one root, given out in layer order. */
   stagingDirectory(index: number, signal: AbortSignal): Promise<string>;
   /**
-   * Before `addLayer`, once all bytes of a large blob are there: a store that checks digests itself may begin to take it over, whatever
-   * comes of the layer. Never rejects. The file must not be written to again. True when the store has hashed these very bytes
-   * and found the layer's digest.
+   * Before `addLayer`, once all bytes of the blob are there: the store may begin to take it over, whatever comes of the layer. Called
+   * again, it forgets the file that it was given before. Never rejects. The file must not be written to again. True when the store
+   * has hashed these very bytes and found the layer's digest.
    */
   takeBlob?(index: number, blobPath: string, signal: AbortSignal): Promise<boolean>;
   /** Whether `takeBlob` is going to hash the layer's blob: hashing it elsewhere as well would be for nothing. */

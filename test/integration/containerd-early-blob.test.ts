@@ -2,7 +2,7 @@
 import { readFileSync, statSync, writeFileSync } from 'node:fs';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import type { LayerPlan } from '../../shim/store/image-store.ts';
+import type { ImportSession, LayerPlan } from '../../shim/store/image-store.ts';
 import { buildImage } from '../support/images/build-image.ts';
 import { randomBytes } from '../support/images/samples.ts';
 import { assertNothingLeft, startNodeSite, startOriginSite } from '../support/pull-site.ts';
@@ -38,21 +38,57 @@ if (canRun(containerdSkipReason(testedVersion, 'crictl-go'))) {
     assert.equal((await containerdState(site.containerd)).ingests, []);
   });
 
+  test("takeBlob() leaves a small blob in the ingest, where it becomes containerd's with its layer", async () => {
+    await using site = await largeSite();
+    const session = await site.store.open(site.plan, signal);
+    const path = site.blobPath(layerOf(site, 1).descriptor.digest);
+    assert.not(await session.takeBlob?.(1, path, signal));
+    assert.equal(await storedLayers(site), []);
+    assert.is((await layerIngests(site)).length, 1);
+    assert.is(statSync(path).nlink, 2);
+    await addMissingLayers(session, site.plan, site.blobPath, signal);
+    await session.finish(signal);
+    assert.match(await labelsOf(site, 1), `${UNCOMPRESSED}=${layerOf(site, 1).diffId}`);
+    assert.equal(await layerIngests(site), []);
+  });
+
+  test('takeBlob() of a small blob forgets the file that it was given before', async () => {
+    await using site = await largeSite();
+    const session = await site.store.open(site.plan, signal);
+    const path = site.blobPath(layerOf(site, 1).descriptor.digest);
+    const gone = new AbortController();
+    await session.takeBlob?.(1, wrongCopy(path, SMALL_BYTES / 2), gone.signal);
+    gone.abort();
+    await session.takeBlob?.(1, path, signal);
+    const stored = await addMissingLayers(session, site.plan, site.blobPath, signal);
+    await session.finish(signal);
+    assert.ok(readFileSync(stored[1] ?? '').equals(readFileSync(path)));
+    assert.equal(await layerIngests(site), []);
+  });
+
+  test('a small blob in the ingest outlives a kill of containerd, and goes with an aborted session', async () => {
+    await using site = await largeSite();
+    const sessions = [await site.store.open(site.plan, signal), await site.store.open(site.plan, signal)];
+    const path = site.blobPath(layerOf(site, 1).descriptor.digest);
+    for (const session of sessions) await session.takeBlob?.(1, path, signal);
+    const [kept, aborted] = sessions;
+    await aborted?.abort();
+    assert.is((await layerIngests(site)).length, 1);
+    await site.containerd.kill('SIGKILL');
+    await site.containerd.start();
+    await addMissingLayers(kept as ImportSession, site.plan, site.blobPath, signal);
+    await kept?.finish(signal);
+    assert.match(await labelsOf(site, 1), UNCOMPRESSED);
+    assert.equal(await layerIngests(site), []);
+  });
+
   test('takeBlob() of wrong bytes leaves nothing, and the right ones are stored after it', async () => {
     await using site = await largeSite();
     const session = await site.store.open(site.plan, signal);
     const path = site.blobPath(layerOf(site, 0).descriptor.digest);
-    const wrong = `${path}.wrong`;
-    const bytes = readFileSync(path);
-    bytes[LARGE_BYTES / 2] = ~(bytes[LARGE_BYTES / 2] ?? 0);
-    writeFileSync(wrong, bytes);
-    await session.takeBlob?.(0, wrong, signal);
+    await session.takeBlob?.(0, wrongCopy(path, LARGE_BYTES / 2), signal);
     assert.equal(await storedLayers(site), []);
-    const ingests = (await containerdState(site.containerd)).ingests;
-    assert.equal(
-      ingests.filter((ref) => ref.includes('-layer-')),
-      [],
-    );
+    assert.equal(await layerIngests(site), []);
     await addMissingLayers(session, site.plan, site.blobPath, signal);
     await session.finish(signal);
     assert.is((await containerdState(site.containerd)).snapshots.length, 2);
@@ -116,6 +152,18 @@ async function largeSite(): Promise<ImportSite> {
 async function storedLayers({ containerd, plan }: ImportSite): Promise<string[]> {
   const { blobs } = await containerdState(containerd);
   return plan.layers.map(({ descriptor }) => descriptor.digest).filter((digest) => blobs.includes(digest));
+}
+
+async function layerIngests({ containerd }: ImportSite): Promise<string[]> {
+  return (await containerdState(containerd)).ingests.filter((ref) => ref.includes('-layer-'));
+}
+
+/** The same file with one byte turned. */
+function wrongCopy(path: string, at: number): string {
+  const bytes = readFileSync(path);
+  bytes[at] = ~(bytes[at] ?? 0);
+  writeFileSync(`${path}.wrong`, bytes);
+  return `${path}.wrong`;
 }
 
 function layerOf({ plan }: ImportSite, index: number): LayerPlan {

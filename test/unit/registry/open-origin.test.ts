@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { ErrorCode } from '../../../shim/base/errors.ts';
@@ -59,6 +60,38 @@ test('resolve() of a manifest that the node holds asks by HEAD only', async () =
     server.seen.map((request) => request.method),
     ['HEAD'],
   );
+});
+
+test('documents leave their connection to the next request, whether asked for by HEAD or GET', async () => {
+  for (const held of [MANIFEST, undefined]) {
+    const ports = new Set<number | undefined>();
+    await using server = await startServer((request, response) => {
+      ports.add(response.socket?.remotePort);
+      wellBehaved(request, response);
+    });
+    await using origin = originOf(server, { heldManifest: () => sleep(5, held) });
+    for (let round = 0; round < 2; round++) await origin.resolve(signal);
+    await readRange(origin, 0, 10);
+    assert.is(ports.size, 1);
+  }
+});
+
+test('a registry that sends a body after a HEAD is read from all the same', async () => {
+  await using server = await startServer((request, response) => {
+    if (request.method !== 'HEAD') return wellBehaved(request, response);
+    const head = [
+      'HTTP/1.1 200 OK',
+      `content-type: ${MANIFEST_TYPE}`,
+      `docker-content-digest: ${MANIFEST_DIGEST}`,
+      `content-length: ${MANIFEST.length}`,
+    ];
+    return response.socket?.write(`${head.join('\r\n')}\r\n\r\n${MANIFEST}`);
+  });
+  await using origin = originOf(server, { heldManifest: async () => MANIFEST });
+  for (let round = 0; round < 3; round++) {
+    assert.is((await origin.resolve(signal)).descriptor.digest, MANIFEST_DIGEST);
+    assert.ok(BLOB.subarray(0, 10).equals(await readRange(origin, 0, 10)));
+  }
 });
 
 test('resolve() reads what the node does not hold, or holds damaged', async () => {
