@@ -1,10 +1,11 @@
 import { type BlobKey, blobKeyId } from '../base/blob-key.ts';
 import type { Bitmap } from './bitmap.ts';
+import { BlobTrust } from './blob-trust.ts';
 import { ChunkFetcher } from './chunk-fetcher.ts';
 import { ChunkLedger } from './chunk-ledger.ts';
 import { Directories } from './directories.ts';
 import { Followers } from './followers.ts';
-import { forEachHash, sameHash } from './hash-runs.ts';
+import { forEachHash } from './hash-runs.ts';
 import { CHUNK_SIZE_BYTES, chunkCountOf } from './limits.ts';
 import type { ChunkHash, ChunkRun, HashRun, PeerId, PeerMessage } from './messages.ts';
 import { Neighbours } from './neighbours.ts';
@@ -40,18 +41,15 @@ export class BlobSwarm {
   readonly directories: Directories;
   readonly origin: OriginReader;
   readonly stall: StallWatch;
+  readonly trust: BlobTrust;
   /** True while chunks are missing and wanted. */
   isPulling = false;
   isOriginOnly = false;
   dueMs = Number.POSITIVE_INFINITY;
   readonly #context: SwarmContext;
-  readonly #suspects = new Map<number, { readonly peer: PeerId; readonly hash: ChunkHash }>();
   #pullingSinceMs = Number.POSITIVE_INFINITY;
-  readonly #liars = new Set<PeerId>();
   #tickAtMs = Number.POSITIVE_INFINITY;
   #gainedMs = Number.NEGATIVE_INFINITY;
-  #believesDirectories = true;
-  readonly #bannedHere = new Set<PeerId>();
   #resumeAtMs = Number.POSITIVE_INFINITY;
 
   constructor(context: SwarmContext, key: BlobKey, sizeBytes: number) {
@@ -66,6 +64,7 @@ export class BlobSwarm {
     const windowEnd = (): number => this.windowEnd();
     const parts = { key, keyId: this.keyId, ledger, neighbours, windowEnd };
     this.fetcher = new ChunkFetcher(context, parts);
+    this.trust = new BlobTrust(context, { ...parts, fetcher: this.fetcher });
     this.directories = new Directories(context, this);
     this.origin = new OriginReader(context, this);
     this.stall = new StallWatch(context.limits.stalledMs);
@@ -103,8 +102,7 @@ export class BlobSwarm {
   distrust(nowMs: number): void {
     this.stop(nowMs);
     this.followers.clear();
-    this.#suspects.clear();
-    for (const [chunk, suspect] of this.ledger.reset()) this.#suspects.set(chunk, suspect);
+    this.trust.distrust();
     this.isOriginOnly = true;
     this.isPulling = true;
     this.#tickAtMs = nowMs;
@@ -166,10 +164,7 @@ export class BlobSwarm {
 
   handleDirectory(peer: PeerId, message: Message<'directory'>, nowMs: number): void {
     if (this.isOriginOnly || !this.directories.handleAnswer(peer, nowMs)) return;
-    if (this.#believesDirectories)
-      forEachHash(message.hashes, this.ledger.chunkCount, (chunk, hash) =>
-        this.#learnTrusted(chunk, hash, nowMs),
-      );
+    if (this.trust.learnFromDirectory(message.hashes, nowMs)) this.#pullAgain(nowMs);
     if (!this.isPulling) return;
     this.neighbours.learnHolders(message.holders);
     this.#upkeep(nowMs);
@@ -206,14 +201,14 @@ export class BlobSwarm {
     const neighbour = this.neighbours.becomeLive(peer, message.held, nowMs);
     if (neighbour === undefined) return;
     this.#context.peers.succeeded(peer);
-    this.#learnClaims(peer, message.hashes, nowMs);
+    this.trust.learnClaims(peer, message.hashes, nowMs);
   }
 
   handleHave(peer: PeerId, message: Message<'have'>, nowMs: number): void {
     const neighbour = this.neighbours.get(peer);
     if (neighbour?.state !== 'live') return;
     forEachHash(message.hashes, this.ledger.chunkCount, (chunk) => this.neighbours.gain(neighbour, chunk));
-    this.#learnClaims(peer, message.hashes, nowMs);
+    this.trust.learnClaims(peer, message.hashes, nowMs);
   }
 
   handleDepart(peer: PeerId): void {
@@ -235,27 +230,10 @@ export class BlobSwarm {
 
   handleOriginChunk(chunk: number, hash: ChunkHash, nowMs: number): void {
     if (chunk < 0 || chunk >= this.ledger.chunkCount) return;
-    this.#checkSuspect(chunk, hash);
-    if (!this.ledger.isTrusted(chunk)) this.#learnTrusted(chunk, hash, nowMs);
+    if (this.trust.learnFromOrigin(chunk, hash, nowMs)) this.#pullAgain(nowMs);
     this.origin.handleChunk(chunk, nowMs);
     if (!this.isOriginOnly) this.directories.publish({ firstChunk: chunk, hashes: [hash] });
-    const known = this.ledger.hashes[chunk];
-    // The directory's hash differs from what the origin gave: the blob's digest will tell; our own bytes are kept.
-    if (known !== undefined && !sameHash(known, hash))
-      this.#context.note('hashConflict', undefined, this.key, `${chunk}`);
     if (this.ledger.hold(chunk, undefined)) this.#gained(chunk, nowMs);
-  }
-
-  /** Peers found out since the last call. */
-  takeLiars(): PeerId[] {
-    const liars = [...this.#liars];
-    this.#liars.clear();
-    return liars;
-  }
-
-  /** The peer was banned for bytes of this blob. */
-  noteBanned(peer: PeerId): void {
-    if (this.#bannedHere.size < this.#context.limits.neighboursMax) this.#bannedHere.add(peer);
   }
 
   /** Has nothing to do with the peer any longer. */
@@ -337,17 +315,9 @@ export class BlobSwarm {
     return isIdle && !this.origin.mayRead(nowMs);
   }
 
-  /**
-   * A wrong hash that somebody published makes honest neighbours look like liars: from now on hashes are taken from
-   * neighbours, those that were banned for bytes of this blob among them, and the blob's digest is the judge.
-   */
   #beginAfresh(nowMs: number): void {
-    this.#context.note('begunAfresh', undefined, this.key, 'nothing came');
-    this.#believesDirectories = false;
     this.#gainedMs = nowMs;
-    for (const peer of this.#bannedHere) this.#context.peers.pardon(peer);
-    this.#bannedHere.clear();
-    this.ledger.doubtHashes();
+    this.trust.beginAfresh();
     this.neighbours.beginAfresh();
     this.directories.announceSoon(nowMs);
   }
@@ -380,42 +350,13 @@ export class BlobSwarm {
     this.plan();
   }
 
-  #learnClaims(peer: PeerId, hashes: readonly HashRun[], nowMs: number): void {
-    let contradicts = false;
-    const neighbour = this.neighbours.get(peer);
-    forEachHash(hashes, this.ledger.chunkCount, (chunk, hash) => {
-      if (this.ledger.learnClaim(chunk, hash, peer)) return;
-      if (neighbour !== undefined) this.neighbours.lose(neighbour, chunk);
-      contradicts ||= this.ledger.isTrusted(chunk);
-    });
-    if (contradicts) this.#dropClaimer(peer, nowMs);
-  }
-
-  #learnTrusted(chunk: number, hash: ChunkHash, nowMs: number): void {
-    const { liars, forgot } = this.ledger.learnTrusted(chunk, hash);
-    for (const peer of liars) this.#dropClaimer(peer, nowMs);
-    if (forgot && !this.isPulling) this.#pullAgain(nowMs);
-  }
-
-  /** Its hash disagrees with the directory's. It may have been deceived itself, so it is left alone but not banned. */
-  #dropClaimer(peer: PeerId, nowMs: number): void {
-    this.#context.note('hashConflict', peer, this.key, 'claim differs from the directory');
-    this.fetcher.dropPeer(peer);
-    this.neighbours.drop(peer, nowMs, this.#context.limits.banMs);
-  }
-
+  /** What was complete has lost chunks whose hashes proved wrong. */
   #pullAgain(nowMs: number): void {
+    if (this.isPulling) return;
     this.isPulling = true;
     this.#tickAtMs = nowMs;
     this.directories.announceSoon(nowMs);
     this.plan();
-  }
-
-  #checkSuspect(chunk: number, hash: ChunkHash): void {
-    const suspect = this.#suspects.get(chunk);
-    if (suspect === undefined) return;
-    this.#suspects.delete(chunk);
-    if (!sameHash(suspect.hash, hash)) this.#liars.add(suspect.peer);
   }
 
   /** Finds out when `handleTimeout` is due. */

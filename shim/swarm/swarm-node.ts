@@ -158,7 +158,7 @@ export class SwarmNode {
     this.#begin(nowMs);
     const blob = this.#blobs.get(blobKeyId(key));
     blob?.handleOriginChunk(chunk, hash, nowMs);
-    for (const liar of blob?.takeLiars() ?? []) this.#ban(liar, blob, nowMs);
+    for (const liar of blob?.trust.takeLiars() ?? []) this.#ban(liar, blob, nowMs);
     this.#end(nowMs, blob);
   }
 
@@ -304,7 +304,7 @@ export class SwarmNode {
   #ban(peer: PeerId, blob: BlobSwarm | undefined, nowMs: number): void {
     this.#context.note('banned', peer, blob?.key, 'wrong bytes');
     this.#context.peers.ban(peer, nowMs);
-    blob?.noteBanned(peer);
+    blob?.trust.noteBanned(peer);
     this.#directory.handleDisconnected(peer, nowMs);
     for (const other of this.#blobs.values()) other.dropPeer(peer, nowMs);
     this.#context.emit({ kind: 'hangUp', peer, reason: 'banned' });
