@@ -93,7 +93,7 @@ export class BlobStore {
       return { commit: () => this.#commit(blob, writer, route, signal) };
     } catch (error) {
       if (!isGrpcCode(error, GrpcCode.AlreadyExists)) throw error;
-      return { commit: () => this.#adopt(blob, signal) };
+      return { commit: () => this.#adoptInstead(blob, signal) };
     }
   }
 
@@ -189,10 +189,16 @@ export class BlobStore {
       return route;
     } catch (error) {
       if (!isGrpcCode(error, GrpcCode.AlreadyExists)) throw error;
-      return await this.#adopt(blob, signal);
     } finally {
       await writer.close();
     }
+    return await this.#adoptInstead(blob, signal);
+  }
+
+  /** Somebody else was faster, and containerd 1.7 would keep our ingest for a day. */
+  async #adoptInstead(blob: BlobRequest, signal: AbortSignal): Promise<BlobRoute> {
+    await this.abort(blob.ref, signal);
+    return await this.#adopt(blob, signal);
   }
 
   async #send(blob: BlobRequest, path: string, options: CallOptions): Promise<Staged> {

@@ -1,5 +1,6 @@
 // time limit: 120 s
 import { readFileSync, statSync, writeFileSync } from 'node:fs';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import type { ImportSession, LayerPlan } from '../../shim/store/image-store.ts';
@@ -20,6 +21,8 @@ const signal = new AbortController().signal;
 /** Above what is given early, and below. */
 const LARGE_BYTES = 20_000_000;
 const SMALL_BYTES = 1_000_000;
+/** Between those that bring one layer: each step of one then meets another step of some other. */
+const STAGGER_MS = 3;
 const UNCOMPRESSED = 'containerd.io/uncompressed';
 
 if (canRun(containerdSkipReason(testedVersion, 'crictl-go'))) {
@@ -63,6 +66,21 @@ if (canRun(containerdSkipReason(testedVersion, 'crictl-go'))) {
     const stored = await addMissingLayers(session, site.plan, site.blobPath, signal);
     await session.finish(signal);
     assert.ok(readFileSync(stored[1] ?? '').equals(readFileSync(path)));
+    assert.equal(await layerIngests(site), []);
+  });
+
+  test('of many that bring the same layer at once, nobody leaves anything in the ingest', async () => {
+    await using site = await largeSite();
+    const path = site.blobPath(layerOf(site, 1).descriptor.digest);
+    const bring = async (_: unknown, index: number): Promise<void> => {
+      const session = await site.store.open(site.plan, signal);
+      await sleep(index * STAGGER_MS);
+      await session.takeBlob?.(1, path, signal);
+      await addMissingLayers(session, site.plan, site.blobPath, signal);
+      await session.finish(signal);
+    };
+    await Promise.all(Array.from({ length: 24 }, bring));
+    assert.match(await labelsOf(site, 1), UNCOMPRESSED);
     assert.equal(await layerIngests(site), []);
   });
 
