@@ -123,8 +123,9 @@ async function openCri(
   const onUnnamed = (reason: string, image: string): void =>
     log.warn({ reason, image }, 'pulled, but the image lacks its P2P name');
   const p2pRules = config.p2p.addresses.map(parseP2pHostRule);
+  const { containerdVersion } = puller;
   const service = opened.adopt(
-    createCriPullService({ containerd, handler, onHandOver, onUnnamed, p2pRules }),
+    createCriPullService({ containerd, containerdVersion, handler, onHandOver, onUnnamed, p2pRules }),
     (each) => each.close(),
   );
   const server = await startCriServer({

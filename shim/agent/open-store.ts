@@ -17,6 +17,8 @@ export interface OpenedStore {
   readonly cacheDirectory: string;
   /** Root of containerd's content store, where it can be seen. */
   readonly contentRoot?: string;
+  /** containerd's, as it was when last asked. */
+  readonly containerdVersion?: () => string;
   close(): Promise<void>;
 }
 
@@ -40,6 +42,7 @@ export async function openStore(
     store,
     cacheDirectory: join(root, CACHE_NAME),
     ...(contentRoot !== undefined && { contentRoot }),
+    containerdVersion: () => store.containerdVersion,
     close: () => store.close(),
   };
 }

@@ -44,6 +44,8 @@ export interface Puller extends AsyncDisposable {
   readonly unpack: UnpackPool;
   /** Root of containerd's content store, where there is one to be seen. */
   readonly contentRoot: string | undefined;
+  /** containerd's, as it was when last asked; empty where there is none. */
+  readonly containerdVersion: () => string;
   /** Undefined where nothing is warmed. */
   readonly warmer: Warmer | undefined;
   cacheTotals(): CacheTotals;
@@ -110,6 +112,7 @@ export async function openPuller(config: Config, options: PullerOptions): Promis
     counters: engine.counters,
     unpack,
     contentRoot: opened.contentRoot,
+    containerdVersion: opened.containerdVersion ?? (() => ''),
     cacheTotals: () => ({
       allocatedBytes: cache.capacityBytes,
       usedBytes: cache.ownBytes,

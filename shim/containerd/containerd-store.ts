@@ -102,6 +102,11 @@ export class ContainerdStore implements ImageStore {
     );
   }
 
+  /** As it was when last asked. */
+  get containerdVersion(): string {
+    return this.#setup.version;
+  }
+
   /** How containerd is set up, asked anew when the last answer is old. @throws StoreUnavailable */
   async setup(signal: AbortSignal): Promise<ContainerdSetup> {
     if (performance.now() - this.#setupAtMs > SETUP_AGE_MAX_MS) {

@@ -26,6 +26,8 @@ const TIMER_MS_MAX = 2 ** 31 - 1;
 
 export interface PullServiceOptions {
   readonly containerd: Upstream;
+  /** Failures are told in its words. Default: those of 2.1. */
+  readonly containerdVersion?: () => string;
   readonly handler: PullHandler;
   /** Told of every hand-over, also those decided here: for logs and counters. */
   readonly onHandOver?: (reason: string, image: string) => void;
@@ -84,7 +86,7 @@ async function servePull(
       await handOver({ call, body, options, limits, reason: outcome.reason, image: request.image, p2p });
     }
   } catch (error) {
-    const status = judge(error, request, limits);
+    const status = judge(error, request, limits, options.containerdVersion?.() ?? '');
     if (status !== undefined) answerStatus(call.stream, status);
     else if (body !== undefined) {
       const reason = isShoalError(error) ? error.code : 'internal';
@@ -136,14 +138,15 @@ function judge(
   error: unknown,
   request: CriPullRequest | undefined,
   limits: CallLimits,
+  containerdVersion: string,
 ): GrpcStatus | undefined {
   if (limits.expired()) return DEADLINE_STATUS;
   const stopped = limits.signal.reason;
   const image = request?.p2pImage ?? request?.image ?? '';
-  if (stopped instanceof ShoalError) return pullStatus(stopped, image);
+  if (stopped instanceof ShoalError) return pullStatus(stopped, image, containerdVersion);
   if (!isShoalError(error)) return undefined;
   if (request === undefined && error.code === ErrorCode.Unsupported) return undefined;
-  return pullStatus(error, image);
+  return pullStatus(error, image, containerdVersion);
 }
 
 /** Without its P2P name the image is pulled all the same: kubelet starts containers by the ID that it is answered. */

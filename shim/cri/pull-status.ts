@@ -2,19 +2,24 @@ import { ErrorCode, type ShoalError } from '../base/errors.ts';
 import { GrpcCode, type GrpcStatus } from './grpc-wire.ts';
 
 /**
- * The gRPC status of a pull that failed, with the codes and wording of containerd 2.1: tools match on them. kubelet drops the
+ * The gRPC status of a pull that failed, with the codes and wording of containerd: tools match on them. kubelet drops the
  * code only of Unknown, and takes its reason from the first word of the bare message, so `RegistryUnavailable` must
  * be Unknown and stand first. An error that knows the normalised name gives it as the fact `reference`.
  */
-export function pullStatus(error: ShoalError, image: string): GrpcStatus {
+export function pullStatus(error: ShoalError, image: string, containerdVersion: string): GrpcStatus {
   const name = String(error.facts.reference ?? image);
   const what = `failed to pull and unpack image "${name}"`;
-  const resolve = `${what}: failed to resolve image`;
+  const isOld = /^v?1\./.test(containerdVersion);
+  const resolve = `${what}: failed to resolve ${isOld ? `reference "${name}"` : 'image'}`;
   switch (error.code) {
     case ErrorCode.Cancelled:
       return { code: GrpcCode.Cancelled, message: `${what}: context canceled` };
     case ErrorCode.NotFound:
-      return { code: GrpcCode.NotFound, message: `${what}: ${notFound(error, name)}` };
+      // The image itself is missing, or content that it is made of.
+      if (error.facts.content === undefined) return notFound(`${resolve}: ${name}`);
+      return notFound(
+        `${what}: ${COPY}: could not fetch content descriptor ${error.facts.content} from remote`,
+      );
     case ErrorCode.InvalidReference:
       return unknown(`failed to parse image reference "${image}": ${error.message}`);
     case ErrorCode.Unauthorized:
@@ -33,13 +38,7 @@ export function pullStatus(error: ShoalError, image: string): GrpcStatus {
   }
 }
 
-/** The image itself is missing, or content that it is made of. */
-function notFound({ facts }: ShoalError, name: string): string {
-  if (facts.content === undefined) return `failed to resolve image: ${name}: not found`;
-  const fetch = `could not fetch content descriptor ${facts.content} from remote`;
-  return `failed to copy: httpReadSeeker: failed open: ${fetch}: not found`;
-}
-
+const COPY = 'failed to copy: httpReadSeeker: failed open';
 const DENIED = 'pull access denied, repository does not exist or may require authorization';
 
 /** The caller's deadline has passed; the words are those of grpc-go. */
@@ -47,6 +46,10 @@ export const DEADLINE_STATUS: GrpcStatus = {
   code: GrpcCode.DeadlineExceeded,
   message: 'context deadline exceeded',
 };
+
+function notFound(what: string): GrpcStatus {
+  return { code: GrpcCode.NotFound, message: `${what}: not found` };
+}
 
 function unknown(message: string): GrpcStatus {
   return { code: GrpcCode.Unknown, message };
