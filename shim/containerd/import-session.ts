@@ -114,7 +114,10 @@ export class ContainerdSession implements ImportSession, WarmSession {
 
   async takeBlob(index: number, blobPath: string, signal: AbortSignal): Promise<boolean> {
     if (!this.#bringsBlob(index)) return false;
-    if (!this.checksBlob(index)) return await this.#stageBlob(index, blobPath, signal);
+    if (!this.checksBlob(index)) {
+      await this.#stageBlob(index, blobPath, signal);
+      return false;
+    }
     const taken = this.#track(signal, (linked) => this.#addBlob(index, blobPath, {}, linked)).catch(() =>
       this.#dropIngest(index),
     );
@@ -230,8 +233,7 @@ export class ContainerdSession implements ImportSession, WarmSession {
     else await this.#addBlob(index, blobPath, labels, signal);
   }
 
-  /** False: nobody has said anything of the blob's digest. */
-  async #stageBlob(index: number, path: string, signal: AbortSignal): Promise<false> {
+  async #stageBlob(index: number, path: string, signal: AbortSignal): Promise<void> {
     const before = this.#staged.get(index);
     const labels = { [UNCOMPRESSED]: this.#layer(index).diffId };
     const staged = this.#track(signal, async (linked) => {
@@ -241,7 +243,6 @@ export class ContainerdSession implements ImportSession, WarmSession {
     }).catch(() => undefined);
     this.#staged.set(index, staged);
     await staged;
-    return false;
   }
 
   /** False where there is nothing to commit, or containerd was restarted meanwhile: it then finds the bytes in its ingest. */

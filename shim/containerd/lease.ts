@@ -49,7 +49,6 @@ export class Lease {
   }
 
   async delete(signal: AbortSignal): Promise<void> {
-    await this.#renewing?.catch(() => undefined);
     for (const id of this.#ids) await deleteLease(this.#options.client, id, false, signal);
     this.#ids.length = 0;
   }

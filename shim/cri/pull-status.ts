@@ -2,7 +2,7 @@ import { ErrorCode, type ShoalError } from '../base/errors.ts';
 import { GrpcCode, type GrpcStatus } from './grpc-wire.ts';
 
 /**
- * The gRPC status of a pull that failed, with the codes and wording of containerd: tools match on them. kubelet drops the
+ * The gRPC status of a pull that failed, with the codes and wording of that containerd (2.1's where its version is empty): tools match on them. kubelet drops the
  * code only of Unknown, and takes its reason from the first word of the bare message, so `RegistryUnavailable` must
  * be Unknown and stand first. An error that knows the normalised name gives it as the fact `reference`.
  */
