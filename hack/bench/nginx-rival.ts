@@ -2,7 +2,7 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { freePort } from '../../test/support/agent.ts';
+import { freePort } from '../../test/support/free-port.ts';
 import { cpuSecondsOfTree } from './process-usage.ts';
 
 const START_TRIES = 50;

@@ -5,7 +5,7 @@ import { connect } from 'node:tls';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { createCa, issueCertificate } from '../../shim/base/certificate-authority.ts';
-import { freePort } from '../support/agent.ts';
+import { freePort } from '../support/free-port.ts';
 import { canRun } from '../support/real/components.ts';
 import { startDaemon } from '../support/real/daemon.ts';
 import { type KubeApi, startKubeApi } from '../support/real/kube-api.ts';

@@ -7,8 +7,8 @@ import { join } from 'node:path';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { dnsMembers } from '../../shim/peer/membership.ts';
-import { freePort } from '../support/agent.ts';
 import { type SampleBlob, sampleBlob } from '../support/blob-origin.ts';
+import { freePort } from '../support/free-port.ts';
 import { type HolderProcess, startHolder } from '../support/holder-process.ts';
 import { digestOfFile, type PeerNode, PeerWorld, pull } from '../support/peer-nodes.ts';
 

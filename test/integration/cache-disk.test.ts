@@ -4,7 +4,8 @@ import { rmSync, statfsSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { freePort, pullToEnd, startAgent } from '../support/agent.ts';
+import { pullToEnd, startAgent } from '../support/agent.ts';
+import { freePort } from '../support/free-port.ts';
 import { buildSampleImage } from '../support/images/samples.ts';
 import {
   assertNothingLeft,

@@ -4,7 +4,8 @@ import { readdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { freePort, pullToEnd, startAgent } from '../support/agent.ts';
+import { pullToEnd, startAgent } from '../support/agent.ts';
+import { freePort } from '../support/free-port.ts';
 import { type BuiltImage, buildImage } from '../support/images/build-image.ts';
 import { randomBytes } from '../support/images/samples.ts';
 import {

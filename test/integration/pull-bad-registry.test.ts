@@ -1,7 +1,7 @@
 // time limit: 240 s
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { freePort } from '../support/agent.ts';
+import { freePort } from '../support/free-port.ts';
 import { type BuiltImage, buildImage } from '../support/images/build-image.ts';
 import { randomBytes } from '../support/images/samples.ts';
 import {

@@ -1,9 +1,9 @@
 import { mkdirSync, writeFileSync } from 'node:fs';
-import { createServer } from 'node:net';
 import { join, resolve } from 'node:path';
 import { stringify } from 'yaml';
 import { pullThroughAgent, readStatus } from '../../shim/agent/control-client.ts';
 import type { AgentStatus, PullEvent } from '../../shim/agent/control-protocol.ts';
+import { freePort } from './free-port.ts';
 import { type Daemon, startDaemon } from './real/daemon.ts';
 import { makeTemporaryRoot } from './real/temporary-root.ts';
 
@@ -108,15 +108,6 @@ export async function pullToEnd(events: AsyncIterable<PullEvent>): Promise<PullE
   throw new Error(
     `Cannot pull: ${last?.kind === 'failed' ? `${last.code} ${last.message}` : 'the agent went away'}`,
   );
-}
-
-/** A port that was free a moment ago. */
-export async function freePort(): Promise<number> {
-  const server = createServer();
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  const address = server.address();
-  await new Promise((resolve) => server.close(resolve));
-  return typeof address === 'object' && address !== null ? address.port : 0;
 }
 
 interface Places {

@@ -1,6 +1,7 @@
 import { createConnection } from 'node:net';
 import { resolve } from 'node:path';
-import { type Agent, type AgentOptions, freePort, startAgent } from './agent.ts';
+import { type Agent, type AgentOptions, startAgent } from './agent.ts';
+import { freePort } from './free-port.ts';
 import { type Daemon, startDaemon } from './real/daemon.ts';
 import { makeTemporaryRoot } from './real/temporary-root.ts';
 

@@ -1,7 +1,7 @@
 import { networkInterfaces } from 'node:os';
 import { resolve } from 'node:path';
 import { makeManifests } from '../../hack/deploy/kubernetes/webhook/manifests.ts';
-import { freePort } from './agent.ts';
+import { freePort } from './free-port.ts';
 import { type Daemon, startDaemon } from './real/daemon.ts';
 import { type KubeApi, kubeApiSkipReason } from './real/kube-api.ts';
 import { makeTemporaryRoot } from './real/temporary-root.ts';

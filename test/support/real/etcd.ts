@@ -1,4 +1,4 @@
-import { freePort } from '../agent.ts';
+import { freePort } from '../free-port.ts';
 import { componentPath } from './components.ts';
 import { startDaemon } from './daemon.ts';
 import { makeTemporaryRoot } from './temporary-root.ts';

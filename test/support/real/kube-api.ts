@@ -1,6 +1,6 @@
 import { generateKeyPairSync, randomBytes } from 'node:crypto';
 import { mkdirSync, writeFileSync } from 'node:fs';
-import { freePort } from '../agent.ts';
+import { freePort } from '../free-port.ts';
 import { componentPath, componentsAvailable } from './components.ts';
 import { type Daemon, startDaemon } from './daemon.ts';
 import { type Etcd, startEtcd } from './etcd.ts';

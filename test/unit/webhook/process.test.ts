@@ -4,7 +4,7 @@ import { resolve } from 'node:path';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { createCa, issueCertificate } from '../../../shim/base/certificate-authority.ts';
-import { freePort } from '../../support/agent.ts';
+import { freePort } from '../../support/free-port.ts';
 import { startDaemon } from '../../support/real/daemon.ts';
 import { makeTemporaryRoot } from '../../support/real/temporary-root.ts';
 
