@@ -2,6 +2,7 @@ import { closeSync, openSync } from 'node:fs';
 import { join } from 'node:path';
 import { syncfs } from '../../shim/base/posix.ts';
 import { type Agent, startAgent } from '../../test/support/agent.ts';
+import type { BuiltImage } from '../../test/support/images/build-image.ts';
 import { pushImage } from '../../test/support/images/push-image.ts';
 import { buildSandboxImage } from '../../test/support/images/samples.ts';
 import { containerdSkipReason } from '../../test/support/real/components.ts';
@@ -40,6 +41,7 @@ interface Bench {
   readonly rival: Rival;
   readonly fileSystem: FileSystemKind;
   readonly reference: string;
+  readonly image: BuiltImage;
 }
 
 /**
@@ -75,9 +77,8 @@ async function runCase(
   await pushImage(sandbox, { host: registry.host, repository: 'bench/pause', tag: 'v1' });
   const reference = `${registry.host}/bench/image:v1`;
   for (const fileSystem of fileSystems) {
-    const limits = each.isSmall ? undefined : await physicalLimits(image, fileSystem, FILE_SYSTEM_BYTES);
     for (const rival of rivals) {
-      const bench = { rival, fileSystem, reference };
+      const bench = { rival, fileSystem, reference, image };
       const figures = each.isSmall ? await compareSmall(bench) : await compare(each.name, bench);
       const head = {
         case: each.name,
@@ -85,7 +86,7 @@ async function runCase(
         rival: rival.name,
         imageBytes: image.layerBytes,
       };
-      console.log(JSON.stringify({ ...head, ...figures, ...(limits && limitsOf(limits, figures)) }));
+      console.log(JSON.stringify({ ...head, ...figures }));
     }
   }
 }
@@ -94,13 +95,14 @@ async function compare(name: string, bench: Bench) {
   const runs = Number(process.env.RUNS ?? 5);
   const rival: Figures[] = [];
   const shoal: Figures[] = [];
+  const limits: PhysicalLimits[] = [];
   for (let run = 0; run < runs; run += 1) {
-    const theirs = await measure(bench, false);
-    const ours = await measure(bench, true);
-    rival.push(theirs);
-    shoal.push(ours);
+    rival.push(await measure(bench, false));
+    shoal.push(await measure(bench, true));
+    limits.push(await physicalLimits(bench.image, bench.fileSystem, FILE_SYSTEM_BYTES));
+    const [theirs, ours, limit] = [rival.at(-1)?.seconds, shoal.at(-1)?.seconds, limits.at(-1)?.untarSeconds];
     console.error(
-      `${name} ${bench.fileSystem} run ${run + 1}: ${bench.rival.name} ${theirs.seconds.toFixed(1)} s, shoal ${ours.seconds.toFixed(1)} s`,
+      `${name} ${bench.fileSystem} run ${run + 1}: ${bench.rival.name} ${theirs?.toFixed(1)} s, shoal ${ours?.toFixed(1)} s, limit ${limit?.toFixed(1)} s`,
     );
   }
   const of = (figures: readonly Figures[], key: keyof Figures): number =>
@@ -122,11 +124,18 @@ async function compare(name: string, bench: Bench) {
       memoryPeakBytes: of(shoal, 'memoryPeakBytes'),
       timesAtMemoryLimit: of(shoal, 'timesAtMemoryLimit'),
     }),
+    ...limitsOf(limits, of(shoal, 'seconds')),
   };
 }
 
-function limitsOf(limits: PhysicalLimits, { shoalSeconds }: { readonly shoalSeconds: number }) {
-  return { ...limits, overLimit: shoalSeconds / limits.untarSeconds };
+function limitsOf(limits: readonly PhysicalLimits[], shoalSeconds: number) {
+  const untarSeconds = median(limits.map((limit) => limit.untarSeconds));
+  return {
+    inflater: limits[0]?.inflater,
+    inflateSeconds: median(limits.map((limit) => limit.inflateSeconds)),
+    untarSeconds,
+    overLimit: shoalSeconds / untarSeconds,
+  };
 }
 
 async function measure({ rival, fileSystem, reference }: Bench, withShoal: boolean): Promise<Figures> {

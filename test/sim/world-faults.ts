@@ -18,7 +18,6 @@ export interface FaultWorld extends WorldHost {
   crash(node: SimNode): void;
   restart(node: SimNode): void;
   excuse(node: SimNode): void;
-  close(node: SimNode, peer: number, reason: string): void;
 }
 
 /** Carries out faults and their ends. */

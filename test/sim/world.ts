@@ -1,6 +1,5 @@
 import { type BlobKey, blobKeyId } from '../../shim/base/blob-key.ts';
-import { encodeMessage } from '../../shim/peer/message-codec.ts';
-import type { Action, PeerMessage } from '../../shim/swarm/messages.ts';
+import type { Action } from '../../shim/swarm/messages.ts';
 import { Prng } from '../../shim/swarm/prng.ts';
 import { type Member, SwarmNode } from '../../shim/swarm/swarm-node.ts';
 import { EventHeap } from './event-heap.ts';
@@ -8,9 +7,10 @@ import { FairLink } from './fair-link.ts';
 import type { Observer } from './observer.ts';
 import { makeBlob, type SimBlob } from './sim-blob.ts';
 import { SimClock } from './sim-clock.ts';
+import { type ConnectedWorld, SimConnections } from './sim-connections.ts';
 import { SimMachine } from './sim-machine.ts';
 import { SimNetwork } from './sim-network.ts';
-import { type Connection, type Flow, peerIndex, peerName, type SimEvent, type SimNode } from './sim-node.ts';
+import { type Flow, peerIndex, peerName, type SimEvent, type SimNode } from './sim-node.ts';
 import { SimOrigin } from './sim-origin.ts';
 import { SimPulls } from './sim-pulls.ts';
 import { SimRights } from './sim-rights.ts';
@@ -22,7 +22,7 @@ import type { WorldOptions } from './world-options.ts';
 const SAMPLE_MS = 100;
 
 /** Hosts real `SwarmNode`s over a modelled network. Deterministic: same options, same trace hash. */
-export class World implements FaultWorld {
+export class World implements ConnectedWorld, FaultWorld {
   readonly options: WorldOptions;
   readonly observers: readonly Observer[];
   readonly nodes: SimNode[] = [];
@@ -42,18 +42,17 @@ export class World implements FaultWorld {
   readonly blobs: readonly SimBlob[];
   readonly prng: Prng;
   readonly network: SimNetwork;
+  readonly connections: SimConnections;
   readonly origin: SimOrigin;
   readonly rights: SimRights;
   nowMs = 0;
   traceHash = 0x811c9dc5;
   readonly #heap = new EventHeap<SimEvent>();
   readonly #pulls: SimPulls;
-  readonly #idle: ReadonlySet<number>;
   readonly #faults: WorldFaults;
   readonly #blobByKey = new Map<string, SimBlob>();
   readonly #blobByObject = new Map<BlobKey, SimBlob>();
   #members: readonly Member[] | undefined;
-  #connectionCount = 0;
   /** Faults to come that give nodes something to do. */
   #revivalsAhead = 0;
   #isBegun = false;
@@ -64,6 +63,7 @@ export class World implements FaultWorld {
     this.observers = observers;
     this.rights = new SimRights(options);
     this.network = new SimNetwork(this, options);
+    this.connections = new SimConnections(this);
     this.origin = new SimOrigin(this, this.network, options);
     this.network.onOriginPassed = (flow) => this.origin.handlePassed(flow);
     this.blobs = options.blobSizesBytes.map((sizeBytes, index) => makeBlob(index, sizeBytes));
@@ -71,7 +71,6 @@ export class World implements FaultWorld {
       this.#blobByKey.set(blobKeyId(blob.key), blob);
       this.#blobByObject.set(blob.key, blob);
     }
-    this.#idle = new Set(options.idle);
     this.#pulls = new SimPulls(this, options, this.blobs);
     this.#faults = new WorldFaults(this);
     this.prng = new Prng(options.seed);
@@ -127,6 +126,10 @@ export class World implements FaultWorld {
     return this.nowMs < node.frozenUntilMs;
   }
 
+  isCut(left: number, right: number): boolean {
+    return this.#faults.isCut(left, right);
+  }
+
   arrivalMs(connection: { notBeforeMs: number }): number {
     return this.#faults.arrivalMs(connection, this.options.latencyMs);
   }
@@ -162,15 +165,6 @@ export class World implements FaultWorld {
     this.#pulls.expect(node);
     this.setMembers(node, this.members());
     this.#start(node);
-  }
-
-  close(node: SimNode, peer: number, reason: string): void {
-    node.connections.delete(peer);
-    this.rights.handleDisconnected(node, peer);
-    this.network.cut(node, this.nodes[peer] as SimNode);
-    if (!node.isAlive) return;
-    node.core.handleDisconnected(peerName(peer), reason, this.localMs(node));
-    this.drain(node);
   }
 
   drain(node: SimNode): void {
@@ -259,7 +253,7 @@ export class World implements FaultWorld {
   #handle(event: SimEvent): void {
     switch (event.kind) {
       case 'message':
-        this.#deliver(event);
+        this.connections.handleMessage(event);
         return;
       case 'wake':
         this.#wake(event.node, event.atMs);
@@ -286,16 +280,16 @@ export class World implements FaultWorld {
         this.#hashed(event);
         return;
       case 'proof':
-        this.#prove(event);
+        this.connections.handleProof(event);
         return;
       case 'start':
         this.#start(this.nodes[event.node] as SimNode);
         return;
       case 'dialled':
-        this.#connect(event.from, event.to);
+        this.connections.handleDialled(event);
         return;
       case 'closed':
-        this.close(this.nodes[event.node] as SimNode, event.peer, event.reason);
+        this.connections.close(this.nodes[event.node] as SimNode, event.peer, event.reason);
         return;
       case 'originStart':
         this.origin.handleStart(event.read);
@@ -343,55 +337,6 @@ export class World implements FaultWorld {
     if (node.isAlive && node.life === event.life) this.#pulls.handleHashed(node, event.blob);
   }
 
-  #deliver(event: Extract<SimEvent, { kind: 'message' }>): void {
-    const node = this.nodes[event.to] as SimNode;
-    if (!node.isAlive || node.connections.get(event.from)?.number !== event.link.number) return;
-    if (this.isFrozen(node)) {
-      this.push(node.frozenUntilMs, event);
-      return;
-    }
-    const { message } = event;
-    this.counts.messages++;
-    this.trace(2, event.to, event.from);
-    if (node.isBusy && message.kind === 'request') {
-      this.#send(node, event.from, { kind: 'busy', requestId: message.requestId, retryAfterMs: 50 });
-      return;
-    }
-    const refusal = this.rights.refusal(node, event.from, message, this.localMs(node));
-    if (refusal !== undefined) {
-      this.#send(node, event.from, refusal);
-      return;
-    }
-    if (message.kind === 'busy') this.counts.busy++;
-    node.core.handleMessage(peerName(event.from), message, this.localMs(node));
-    this.drain(node);
-  }
-
-  #prove({ from, to, link, proof }: Extract<SimEvent, { kind: 'proof' }>): void {
-    const node = this.nodes[to] as SimNode;
-    if (!node.isAlive || node.connections.get(from)?.number !== link.number) return;
-    this.rights.handleProof(node, proof, this.localMs(node));
-  }
-
-  #connect(from: number, to: number): void {
-    const dialler = this.nodes[from] as SimNode;
-    const other = this.nodes[to] as SimNode;
-    if (!dialler.isAlive) return;
-    if (!other.isAlive || this.#faults.isCut(from, to) || this.isFrozen(other)) {
-      this.close(dialler, to, 'cannot dial');
-      return;
-    }
-    if (!dialler.connections.has(to)) {
-      const number = ++this.#connectionCount;
-      dialler.connections.set(to, { number, notBeforeMs: 0 });
-      other.connections.set(from, { number, notBeforeMs: 0 });
-      other.core.handleConnected(peerName(from), { zone: dialler.zone }, this.localMs(other));
-      this.drain(other);
-    }
-    dialler.core.handleConnected(peerName(to), { zone: other.zone }, this.localMs(dialler));
-    this.drain(dialler);
-  }
-
   #schedule(node: SimNode, atMs: number): void {
     if (atMs >= node.wakeAtMs) return;
     node.wakeAtMs = atMs;
@@ -401,16 +346,16 @@ export class World implements FaultWorld {
   #act(node: SimNode, action: Action): void {
     switch (action.kind) {
       case 'send':
-        this.#send(node, peerIndex(action.peer), action.message);
+        this.connections.send(node, peerIndex(action.peer), action.message);
         return;
       case 'serve':
         this.network.serve(node, action);
         return;
       case 'dial':
-        this.#dial(node, peerIndex(action.peer));
+        this.connections.dial(node, action.peer);
         return;
       case 'hangUp':
-        this.#hangUp(node.index, peerIndex(action.peer));
+        this.connections.hangUp(node, action.peer);
         return;
       case 'readOrigin':
         this.origin.read(node, action.key, action.run);
@@ -428,32 +373,6 @@ export class World implements FaultWorld {
         return;
       default:
         action satisfies never;
-    }
-  }
-
-  #dial(node: SimNode, to: number): void {
-    const { latencyMs } = this.options;
-    this.push(this.nowMs + 2 * latencyMs, { kind: 'dialled', from: node.index, to });
-  }
-
-  #send(node: SimNode, to: number, message: PeerMessage): void {
-    const link: Connection | undefined = node.connections.get(to);
-    if (link === undefined || this.#faults.isCut(node.index, to)) return;
-    if (this.#idle.size > 0 && (this.#idle.has(to) || this.#idle.has(node.index)))
-      this.counts.idleBytes += encodeMessage(message).length;
-    const proof = this.rights.proofFor(node, to, message, this.localMs(node));
-    if (proof !== undefined)
-      this.push(this.arrivalMs(link), { kind: 'proof', from: node.index, to, link, proof });
-    this.push(this.arrivalMs(link), { kind: 'message', from: node.index, to, link, message });
-  }
-
-  #hangUp(from: number, to: number): void {
-    for (const [index, peer] of [
-      [from, to],
-      [to, from],
-    ] as const) {
-      if (this.nodes[index]?.connections.has(peer))
-        this.push(this.nowMs, { kind: 'closed', node: index, peer, reason: 'hung up' });
     }
   }
 }
