@@ -18,6 +18,7 @@ import { Cluster } from './cluster.ts';
 import type { AgentStatus } from './control-protocol.ts';
 import { createControlServer } from './control-server.ts';
 import { createCriPullHandler } from './cri-pull-handler.ts';
+import { prepareFirstPull } from './first-pull.ts';
 import { closeServer, startHttpServer } from './http-server.ts';
 import { IdleTrim } from './idle-trim.ts';
 import { openObservers } from './observers.ts';
@@ -63,6 +64,7 @@ export async function runAgent(config: Config, version: string, stop: AbortSigna
   );
   const status = (): AgentStatus =>
     statusOf(config, version, { puller: puller as Puller, pods }, (performance.now() - startedMs) / 1000);
+  await prepareFirstPull(config);
   const control = createControlServer({ pulls: puller.pulls, pods, results, status });
   await listenUnix(control, config.control.socket);
   opened.defer(() => closeServer(control));

@@ -82,6 +82,12 @@ export const api = {
   },
 } as const;
 
+/** protobufjs generates the code for a message at its first use, a millisecond each: this does so for all of them. */
+export function prepareCodecs(namespace: protobuf.NamespaceBase = root): void {
+  if (namespace instanceof protobuf.Type) namespace.setup();
+  for (const nested of namespace.nestedArray) if (nested instanceof protobuf.Namespace) prepareCodecs(nested);
+}
+
 function loadDefinitions(): protobuf.Root {
   const directory = join(import.meta.dirname, 'proto');
   const definitions = new protobuf.Root();

@@ -44,7 +44,7 @@ let shared: SecureContext | undefined;
 /** HTTP as one host of hosts.toml wants it: its TLS settings, the node's proxies, bounded connections, no redirects. */
 export class Transport {
   readonly #options: TransportOptions;
-  /** Of certificates that hosts.toml names; else one that all hosts share, made for the first that wants TLS. */
+  /** Of certificates that hosts.toml names; else one that all hosts share. */
   readonly #ownContext: SecureContext | undefined;
   readonly #dispatchers = new Map<string, Dispatcher>();
 
@@ -133,7 +133,11 @@ function proxyUri(proxy: string): string {
   throw new ShoalError(ErrorCode.ConfigInvalid, 'Cannot use the proxy of the environment: it is not a URL');
 }
 
-/** Reading and parsing what the node trusts takes 0.1 s: a pull over plain HTTP does without. */
+/** Reads and parses what the node trusts, which takes 0.1 s, ahead of the first request that wants TLS. */
+export function prepareTls(): void {
+  sharedContext();
+}
+
 function sharedContext(): SecureContext {
   shared ??= createSecureContext({ ca: systemAuthorities() });
   return shared;
