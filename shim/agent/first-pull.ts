@@ -5,12 +5,13 @@ import { prepareTls } from '../registry/transport.ts';
 
 /**
  * Does before the first pull what would else be done in it, once in a process's life: reading what the node trusts,
- * generating codecs, loading what finds containerd's configuration. A quarter of a second in all on a slow node.
+ * generating codecs, loading what finds containerd's configuration. A quarter of a second in all on a slow node. Never
+ * rejects: what fails here fails in the pull that needs it, which says so.
  */
 export async function prepareFirstPull({ store, containerd }: Config): Promise<void> {
-  prepareTls();
-  if (store !== 'containerd') return;
-  prepareCodecs();
-  // Each pull reads it, and says what is wrong with it.
-  await readConfigTables(containerd.configFile).catch(() => []);
+  const steps =
+    store === 'containerd'
+      ? [prepareTls, prepareCodecs, () => readConfigTables(containerd.configFile)]
+      : [prepareTls];
+  await Promise.allSettled(steps.map(async (step) => step()));
 }

@@ -83,9 +83,13 @@ export const api = {
 } as const;
 
 /** protobufjs generates the code for a message at its first use, a millisecond each: this does so for all of them. */
-export function prepareCodecs(namespace: protobuf.NamespaceBase = root): void {
+export function prepareCodecs(): void {
+  prepareBelow(root);
+}
+
+function prepareBelow(namespace: protobuf.NamespaceBase): void {
   if (namespace instanceof protobuf.Type) namespace.setup();
-  for (const nested of namespace.nestedArray) if (nested instanceof protobuf.Namespace) prepareCodecs(nested);
+  for (const nested of namespace.nestedArray) if (nested instanceof protobuf.Namespace) prepareBelow(nested);
 }
 
 function loadDefinitions(): protobuf.Root {
