@@ -97,12 +97,14 @@ async function compare(name: string, bench: Bench) {
   const shoal: Figures[] = [];
   const limits: PhysicalLimits[] = [];
   for (let run = 0; run < runs; run += 1) {
-    rival.push(await measure(bench, false));
-    shoal.push(await measure(bench, true));
-    limits.push(await physicalLimits(bench.image, bench.fileSystem, FILE_SYSTEM_BYTES));
-    const [theirs, ours, limit] = [rival.at(-1)?.seconds, shoal.at(-1)?.seconds, limits.at(-1)?.untarSeconds];
+    const theirs = await measure(bench, false);
+    const ours = await measure(bench, true);
+    const limit = await physicalLimits(bench.image, bench.fileSystem, FILE_SYSTEM_BYTES);
+    rival.push(theirs);
+    shoal.push(ours);
+    limits.push(limit);
     console.error(
-      `${name} ${bench.fileSystem} run ${run + 1}: ${bench.rival.name} ${theirs?.toFixed(1)} s, shoal ${ours?.toFixed(1)} s, limit ${limit?.toFixed(1)} s`,
+      `${name} ${bench.fileSystem} run ${run + 1}: ${bench.rival.name} ${theirs.seconds.toFixed(1)} s, shoal ${ours.seconds.toFixed(1)} s, limit ${limit.untarSeconds.toFixed(1)} s`,
     );
   }
   const of = (figures: readonly Figures[], key: keyof Figures): number =>

@@ -5,7 +5,7 @@ import { prepareTls } from '../registry/transport.ts';
 
 /**
  * Does before the first pull what would else be done in it, once in a process's life: reading what the node trusts,
- * generating codecs, loading what finds containerd's configuration. A quarter of a second in all on a slow node. Never
+ * generating codecs, loading what finds containerd's configuration. Some 0.2 s in all on a slow node. Never
  * rejects: what fails here fails in the pull that needs it, which says so.
  */
 export async function prepareFirstPull({ store, containerd }: Config): Promise<void> {

@@ -1,14 +1,12 @@
 import { type BlobKey, blobKeyId } from '../../shim/base/blob-key.ts';
 import type { Action } from '../../shim/swarm/messages.ts';
 import { Prng } from '../../shim/swarm/prng.ts';
-import { type Member, SwarmNode } from '../../shim/swarm/swarm-node.ts';
+import type { Member } from '../../shim/swarm/swarm-node.ts';
 import { EventHeap } from './event-heap.ts';
-import { FairLink } from './fair-link.ts';
+import { makeCore, makeSimNode } from './make-sim-node.ts';
 import type { Observer } from './observer.ts';
 import { makeBlob, type SimBlob } from './sim-blob.ts';
-import { SimClock } from './sim-clock.ts';
 import { type ConnectedWorld, SimConnections } from './sim-connections.ts';
-import { SimMachine } from './sim-machine.ts';
 import { SimNetwork } from './sim-network.ts';
 import { type Flow, peerIndex, peerName, type SimEvent, type SimNode } from './sim-node.ts';
 import { SimOrigin } from './sim-origin.ts';
@@ -149,7 +147,7 @@ export class World implements ConnectedWorld, FaultWorld {
   }
 
   restart(node: SimNode): void {
-    node.core = this.#makeCore(node.index);
+    node.core = makeCore(this.options, node.index);
     node.life++;
     this.rights.forget(node);
     node.isAlive = true;
@@ -211,43 +209,10 @@ export class World implements ConnectedWorld, FaultWorld {
     const { options } = this;
     const drawnMs = this.prng.below(Math.max(1, Math.round(options.startSpreadMs * 1000))) / 1000;
     const startMs = options.startMs?.get(index) ?? drawnMs;
-    const node: SimNode = {
-      index,
-      zone: zoneOf(options, index),
-      core: this.#makeCore(index),
-      life: 0,
-      clock: new SimClock(0),
-      up: new FairLink(options.upOf?.get(index) ?? options.upBytesPerSecond),
-      down: new FairLink(options.downBytesPerSecond),
-      machine: new SimMachine(options.machine),
-      stored: new Map(),
-      openBlobs: new Set(),
-      connections: new Map(),
-      wakeAtMs: Number.POSITIVE_INFINITY,
-      isStarted: false,
-      isAlive: true,
-      isLiar: false,
-      publishesLies: false,
-      isBusy: false,
-      frozenUntilMs: 0,
-      startMs,
-      doneMs: undefined,
-    };
+    const node = makeSimNode(options, index, startMs);
     this.nodes.push(node);
     this.#pulls.expect(node);
     this.push(startMs, { kind: 'start', node: index });
-  }
-
-  #makeCore(index: number): SwarmNode {
-    const { seed, limits, mayNotReadOrigin, originLimits } = this.options;
-    return new SwarmNode({
-      self: peerName(index),
-      zone: zoneOf(this.options, index),
-      seed: Math.imul(seed + 1, 0x9e3779b1) ^ index,
-      mayReadOrigin: !mayNotReadOrigin?.includes(index),
-      ...(limits === undefined ? {} : { limits }),
-      ...(originLimits === undefined ? {} : { originLimits }),
-    });
   }
 
   #handle(event: SimEvent): void {
@@ -375,8 +340,4 @@ export class World implements ConnectedWorld, FaultWorld {
         action satisfies never;
     }
   }
-}
-
-function zoneOf({ zones }: WorldOptions, index: number): string {
-  return zones === undefined ? 'z' : `z${index % zones.count}`;
 }
