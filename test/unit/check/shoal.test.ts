@@ -4,6 +4,7 @@ import {
   existsSync,
   mkdirSync,
   mkdtempSync,
+  readFileSync,
   realpathSync,
   rmSync,
   symlinkSync,
@@ -71,6 +72,26 @@ test('shoal leaves a compile cache that was chosen as it is, and works without a
   assert.is(start(program, [], { NODE_COMPILE_CACHE: join(root, 'mine') }).cache, join(root, 'mine'));
   const nowhere = { XDG_CACHE_HOME: '/proc/none', HOME: '/proc/none' };
   assert.is(start(program, [], nowhere).name, 'main');
+});
+
+test('shoal agent compiles ahead of its first start, with the flags that it runs with', () => {
+  const program = join(root, 'app/shim/shoal');
+  mkdirSync(join(root, 'app/shim/config'));
+  mkdirSync(join(root, 'app/shim/agent'));
+  writeFileSync(join(root, 'app/shim/config/load-config.ts'), '');
+  const seen = join(root, 'seen');
+  const note = `import { appendFileSync } from 'node:fs';\nappendFileSync('${seen}', JSON.stringify(process.execArgv.filter((each) => /^--(?!import)/.test(each))) + '\\n');\n`;
+  writeFileSync(join(root, 'app/shim/agent/agent.ts'), note);
+  writeFileSync(join(root, 'app/shim/main.ts'), note + echo('main'));
+  const own = { NODE_COMPILE_CACHE: join(root, 'mine') };
+  mkdirSync(own.NODE_COMPILE_CACHE);
+  assert.equal(start(program, ['agent', '--config', '/x y'], own).given, ['agent', '--config', '/x y']);
+  assert.ok(existsSync(join(root, 'mine/compiled')));
+  const runs = readFileSync(seen, 'utf8').trim().split('\n');
+  assert.is(runs.length, 3, 'agent.ts and main.ts ahead, then main.ts');
+  assert.is(new Set(runs).size, 1, runs.join());
+  start(program, ['agent'], own);
+  assert.is(readFileSync(seen, 'utf8').trim().split('\n').length, 4, 'once');
 });
 
 test('shoal says in one line what to do when Node is not there', () => {
