@@ -170,4 +170,11 @@ test('SwarmNode: an origin that takes half a minute for a chunk is not mistaken 
   assert.ok(result.originOverImage <= 1.01, `${result.originOverImage}`);
 });
 
+test('nodes that want nothing are counted with what they send: they keep the directory', () => {
+  const world = new World({ ...base, nodes: 12, idle: [4, 5, 6, 7, 8, 9, 10, 11] });
+  assert.ok(world.run(60_000));
+  assert.ok(world.counts.idleBytes > 0);
+  assert.ok(world.counts.idleBytes < 40 * MB, `${world.counts.idleBytes}: messages alone, no layers`);
+});
+
 test.run();
