@@ -17,6 +17,7 @@ import { sampleImage } from '../demo/sample-image.ts';
 import { percentile } from './median.ts';
 import { cpuSecondsOfTree } from './process-usage.ts';
 import { predictP95Seconds } from './swarm-prediction.ts';
+import { type UsedMemory, useMemory } from './used-memory.ts';
 
 const IMAGE = resolve(import.meta.dirname, '../../.cache/demo/image');
 const PEER_PORT = 65002;
@@ -67,6 +68,7 @@ async function main(): Promise<void> {
     (setting.withContainerd ? containerdSkipReason('2.1', 'crictl-go') : null);
   if (skip !== null) return console.error(`SKIP: ${skip}`);
   const image = await sampleImage({ directory: IMAGE, runnable: setting.withContainerd });
+  using memory = useMemory();
   await using registry = await startRegistry();
   await pushImage(image, { host: registry.host, repository: 'bench/app', tag: 'v1' });
   using warmUp = await buildSampleImage({ layerSizesBytes: WARM_UP_LAYERS_BYTES });
@@ -78,8 +80,8 @@ async function main(): Promise<void> {
     address: network.address,
     rateBytesPerSecond: setting.originBitsPerSecond / 8,
   });
-  const aloneCpuSeconds = await cpuSecondsAlone(setting, registry);
-  const pulls = await pullOnAll(setting, network, gate);
+  const aloneCpuSeconds = await cpuSecondsAlone(setting, registry, memory);
+  const pulls = await pullOnAll({ setting, network, gate, memory });
   const originBytes = gate.count({ class: 'blob' }).bytes;
   report({ setting, image, originBytes, aloneCpuSeconds, ...pulls });
 }
@@ -103,7 +105,14 @@ function bitsPerSecond(text: string): number {
   return Number(match[1]) * unit;
 }
 
-async function pullOnAll(setting: Setting, network: Network, gate: RegistryGate): Promise<Pulls> {
+interface Site {
+  readonly setting: Setting;
+  readonly network: Network;
+  readonly gate: RegistryGate;
+  readonly memory: UsedMemory;
+}
+
+async function pullOnAll({ setting, network, gate, memory }: Site): Promise<Pulls> {
   await using stack = new AsyncDisposableStack();
   const root = stack.use(makeTemporaryRoot('swarm', '/dev/shm'));
   const configPath = trustPlainHttp(root.path, gate.host, gate.url);
@@ -120,6 +129,7 @@ async function pullOnAll(setting: Setting, network: Network, gate: RegistryGate)
   }
   const reference = `${gate.host}/bench/app:v1`;
   if (!setting.isCold) await pullOnEach(nodes, `${gate.host}/bench/warm-up:v1`);
+  memory.refill();
   gate.reset();
   const cpuSeconds = (): number => nodes.reduce((sum, node) => sum + node.cpuSeconds(), 0);
   const before = cpuSeconds();
@@ -128,12 +138,13 @@ async function pullOnAll(setting: Setting, network: Network, gate: RegistryGate)
 }
 
 /** What one node alone takes to pull the image, with nothing in its way: the simulator is told what this machine can do. */
-async function cpuSecondsAlone(setting: Setting, registry: Registry): Promise<number> {
+async function cpuSecondsAlone(setting: Setting, registry: Registry, memory: UsedMemory): Promise<number> {
   await using stack = new AsyncDisposableStack();
   const root = stack.use(makeTemporaryRoot('swarm', '/dev/shm'));
   const configPath = trustPlainHttp(root.path, registry.host, registry.url);
   const node = stack.use(await startNode(setting, { name: 'alone', root: root.path, configPath }));
   if (!setting.isCold) await node.pull(`${registry.host}/bench/warm-up:v1`);
+  memory.refill();
   const before = node.cpuSeconds();
   await node.pull(`${registry.host}/bench/app:v1`);
   return node.cpuSeconds() - before;
