@@ -4,7 +4,7 @@
 # `make e2e-kubernetes` uses). Default: e2e.
 . "${BASH_SOURCE[0]%/*}/lib.sh"
 
-test_group='registry runc busybox containerd-2.1 crictl-go btrfs-progs erofs-utils'
+test_group='registry runc busybox containerd-2.1 crictl-go btrfs-progs erofs-utils isal'
 e2e_group="$test_group containerd-1.7 containerd-2.4 kubelet"
 cluster_group="$test_group runc-1.2 etcd cni-plugins kubelet kubernetes"
 

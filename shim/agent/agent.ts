@@ -12,6 +12,7 @@ import { createApplyService } from '../differ/apply-service.ts';
 import { createObserveHandler, startExporter } from '../observe/exporter.ts';
 import { Metrics } from '../observe/metrics.ts';
 import { newTransferCounters } from '../peer/transfer-counters.ts';
+import { gzipBackend } from '../unpack/inflate.ts';
 import { fullNameOf, PodWarming } from '../warm/pod-warming.ts';
 import type { WarmEnd } from '../warm/warmer.ts';
 import { Cluster } from './cluster.ts';
@@ -74,7 +75,13 @@ export async function runAgent(config: Config, version: string, stop: AbortSigna
   if (config.store === 'containerd') await openCri(config, puller, parts, opened);
   await openHttp(config, metrics, status, opened);
   log.info(
-    { version, store: config.store, peer: peerAddressOf(config), cri: config.cri.socket },
+    {
+      version,
+      store: config.store,
+      peer: peerAddressOf(config),
+      cri: config.cri.socket,
+      inflater: gzipBackend(),
+    },
     'agent is ready',
   );
   trim.touch();

@@ -1,6 +1,14 @@
 import { createRequire } from 'node:module';
 import { GzipFrame, requireZeros } from './gzip-frame.ts';
-import { type InflateStep, invalidStream, NodeCodec, ZSTD_WINDOW_LOG_MAX } from './node-codec.ts';
+import { hasIsal, IsalCodec } from './isal-codec.ts';
+import {
+  type DeflateCodec,
+  type DeflateStep,
+  type InflateStep,
+  invalidStream,
+  NodeCodec,
+  ZSTD_WINDOW_LOG_MAX,
+} from './node-codec.ts';
 
 /**
  * Inflates into buffers of the caller. A step takes any input and fills at most `output`; when it fills it whole, more
@@ -17,9 +25,16 @@ export interface Inflater {
 }
 
 export type ZstdBackend = 'zstd-napi' | 'node';
+export type GzipBackend = 'isal' | 'node';
 
-export function createGzipInflater(): Inflater {
-  return new GzipInflater();
+/** @param codec What inflates; by default that of `gzipBackend`. */
+export function createGzipInflater(codec?: DeflateCodec): Inflater {
+  return new GzipInflater(codec ?? (hasIsal() ? new IsalCodec() : new NodeCodec('deflate')));
+}
+
+/** `isal` where the library is on the node: a fifth less processor time for inflating. */
+export function gzipBackend(): GzipBackend {
+  return hasIsal() ? 'isal' : 'node';
 }
 
 /** @throws Unsupported when `zstd-napi` is asked for and not installed */
@@ -54,19 +69,23 @@ export function zstdBackend(): ZstdBackend {
 /** Members of a gzip file, one after the other; only what is deflated goes to the codec. */
 class GzipInflater implements Inflater {
   readonly #frame = new GzipFrame();
-  readonly #codec = new NodeCodec('deflate');
+  readonly #codec: DeflateCodec;
   #skipped: InflateStep = { consumedBytes: 0, producedBytes: 0 };
+
+  constructor(codec: DeflateCodec) {
+    this.#codec = codec;
+  }
 
   step(input: Buffer, output: Buffer): InflateStep {
     const body = this.#bodyOf(input);
     if (body === undefined) return this.#skipped;
-    return this.#stepOver(input, body, this.#codec.step(body, output), output);
+    return this.#stepOver(input, body, this.#codec.step(body, output));
   }
 
   stepInPool(input: Buffer, output: Buffer): Promise<InflateStep> | InflateStep {
     const body = this.#bodyOf(input);
     if (body === undefined) return this.#skipped;
-    return this.#codec.stepInPool(body, output).then((step) => this.#stepOver(input, body, step, output));
+    return this.#codec.stepInPool(body, output).then((step) => this.#stepOver(input, body, step));
   }
 
   finish(): void {
@@ -86,11 +105,12 @@ class GzipInflater implements Inflater {
     return undefined;
   }
 
-  #stepOver(input: Buffer, body: Buffer, step: InflateStep, output: Buffer): InflateStep {
+  #stepOver(input: Buffer, body: Buffer, step: DeflateStep): InflateStep {
     this.#frame.inflated(step.producedBytes);
-    // Room for output and input untouched: the stream is over.
-    if (step.consumedBytes < body.length && step.producedBytes < output.length) {
+    if (step.isEnd) {
       this.#frame.endBody();
+      // Fewer than the trailer has, so that all of them are its.
+      if (step.surplus !== undefined) this.#frame.read(step.surplus);
       this.#codec.reset();
     }
     const consumedBytes = input.length - body.length + step.consumedBytes;
@@ -104,12 +124,12 @@ class NodeZstdInflater implements Inflater {
   #isOver = false;
 
   step(input: Buffer, output: Buffer): InflateStep {
-    return this.#isOver ? trailerStep(input) : this.#checked(input, output, this.#codec.step(input, output));
+    return this.#isOver ? trailerStep(input) : this.#checked(input, this.#codec.step(input, output));
   }
 
   stepInPool(input: Buffer, output: Buffer): Promise<InflateStep> | InflateStep {
     if (this.#isOver) return trailerStep(input);
-    return this.#codec.stepInPool(input, output).then((step) => this.#checked(input, output, step));
+    return this.#codec.stepInPool(input, output).then((step) => this.#checked(input, step));
   }
 
   finish(): void {
@@ -120,9 +140,8 @@ class NodeZstdInflater implements Inflater {
     this.#codec.close();
   }
 
-  #checked(input: Buffer, output: Buffer, step: InflateStep): InflateStep {
-    const isOver = step.consumedBytes < input.length && step.producedBytes < output.length;
-    if (!isOver) return step;
+  #checked(input: Buffer, step: DeflateStep): InflateStep {
+    if (!step.isEnd) return step;
     this.#isOver = true;
     trailerStep(input.subarray(step.consumedBytes));
     return { consumedBytes: input.length, producedBytes: step.producedBytes };

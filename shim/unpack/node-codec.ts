@@ -8,6 +8,25 @@ export interface InflateStep {
   readonly producedBytes: number;
 }
 
+/** Same of a codec that tells where its stream is over. */
+export interface DeflateStep extends InflateStep {
+  /** The stream is over; what was not consumed stands behind it. */
+  readonly isEnd: boolean;
+  /** What stands behind it, too, and was taken for a part of it by earlier steps: at most 7 bytes. */
+  readonly surplus?: Buffer;
+}
+
+/** Inflates deflate streams (RFC 1951), one after the other, into buffers of the caller. One step at a time. */
+export interface DeflateCodec {
+  /** On this thread. @throws UnpackInvalid */
+  step(input: Buffer, output: Buffer): DeflateStep;
+  /** On a thread of libuv's pool. @throws UnpackInvalid */
+  stepInPool(input: Buffer, output: Buffer): Promise<DeflateStep>;
+  /** Ready for another stream. */
+  reset(): void;
+  close(): void;
+}
+
 /** The parts of node:zlib's own handles that the streams above them use; Node's version is pinned by the lockfile. */
 interface ZlibHandle {
   onerror: (message: string, errno: number, code: string) => void;
@@ -26,7 +45,7 @@ const DEFLATE_WINDOW_BITS = 15;
 export const ZSTD_WINDOW_LOG_MAX = 27;
 
 /** One decompressor of Node's, into buffers of the caller: on this thread or on one of libuv's pool. */
-export class NodeCodec {
+export class NodeCodec implements DeflateCodec {
   readonly #handle: ZlibHandle;
   /** Written by the handle: bytes left of the output, bytes left of the input. */
   readonly #left = new Uint32Array(2);
@@ -45,14 +64,12 @@ export class NodeCodec {
     else this.#handle.init(zstdParameters(), undefined, this.#left, done);
   }
 
-  /** @throws UnpackInvalid */
-  step(input: Buffer, output: Buffer): InflateStep {
+  step(input: Buffer, output: Buffer): DeflateStep {
     this.#handle.writeSync(zlib.constants.Z_NO_FLUSH, input, 0, input.length, output, 0, output.length);
     return this.#result(input, output);
   }
 
-  /** One at a time. @throws UnpackInvalid */
-  stepInPool(input: Buffer, output: Buffer): Promise<InflateStep> {
+  stepInPool(input: Buffer, output: Buffer): Promise<DeflateStep> {
     return new Promise((resolve, reject) => {
       this.#settle = () => {
         this.#settle = undefined;
@@ -66,7 +83,6 @@ export class NodeCodec {
     });
   }
 
-  /** Ready for another stream. */
   reset(): void {
     this.#handle.reset();
   }
@@ -82,10 +98,15 @@ export class NodeCodec {
     this.#handle.close();
   }
 
-  #result(input: Buffer, output: Buffer): InflateStep {
+  #result(input: Buffer, output: Buffer): DeflateStep {
     if (this.#error !== undefined) throw this.#error;
     const [outputLeft = 0, inputLeft = 0] = this.#left;
-    return { consumedBytes: input.length - inputLeft, producedBytes: output.length - outputLeft };
+    return {
+      consumedBytes: input.length - inputLeft,
+      producedBytes: output.length - outputLeft,
+      // Room for output and input untouched.
+      isEnd: inputLeft > 0 && outputLeft > 0,
+    };
   }
 }
 

@@ -40,6 +40,12 @@ export function componentsAvailable(...names: readonly ComponentName[]): string 
   return null;
 }
 
+/** ISA-L's shared library, where it was brought. */
+export function isalLibrary(): string | undefined {
+  if (componentsAvailable('isal') !== null) return undefined;
+  return resolve(componentPath('isal'), '../lib/libisal.so.2');
+}
+
 /** Null for root, else one line for a skip message. */
 export function requireRoot(): string | null {
   return process.getuid?.() === 0 ? null : 'needs root (mounts and containers): run it as root';

@@ -2,27 +2,70 @@ import { crc32, deflateRawSync, gzipSync } from 'node:zlib';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
 import { ErrorCode, isShoalError } from '../../../shim/base/errors.ts';
+import { Prng } from '../../../shim/swarm/prng.ts';
 import { createGzipInflater } from '../../../shim/unpack/inflate.ts';
+import { hasIsal, IsalCodec } from '../../../shim/unpack/isal-codec.ts';
+import { type DeflateCodec, NodeCodec } from '../../../shim/unpack/node-codec.ts';
+import { isalLibrary } from '../../support/real/components.ts';
 
 const TEXT = Buffer.from('one layer, then another, '.repeat(400));
 
-test('createGzipInflater() reads a stream whatever pieces it comes in', async () => {
-  const file = Buffer.concat([
-    gzipSync(TEXT),
-    member(TEXT.subarray(0, 100), ALL_FIELDS),
-    gzipSync(''),
-    Buffer.alloc(9),
-  ]);
-  const wanted = Buffer.concat([TEXT, TEXT.subarray(0, 100)]);
-  for (const pieceBytes of [1, 2, 7, 64, file.length])
-    for (const outputBytes of [1, 10, wanted.length, wanted.length + 1])
-      for (const inPool of pieceBytes < 7 || outputBytes < 10 ? [false] : [false, true])
-        assert.equal(
-          await inflate(file, { pieceBytes, outputBytes, inPool }),
-          wanted,
-          `${pieceBytes}/${outputBytes}`,
-        );
+const library = isalLibrary();
+const codecs: [name: string, create: () => DeflateCodec][] = [
+  ['node:zlib', () => new NodeCodec('deflate')],
+  ...(library === undefined ? [] : [['ISA-L', () => new IsalCodec(library)] as [string, () => DeflateCodec]]),
+];
+if (library === undefined) console.log('SKIP ISA-L: it is not here, hack/components/isal.sh brings it');
+
+test('hasIsal() tells of a library that is not there, and of one that is none', () => {
+  assert.not(hasIsal('libshoal-has-no-such-library.so.2'));
+  assert.not(hasIsal('libc.so.6'));
+  assert.throws(() => new IsalCodec('libc.so.6'), /there is no libc/);
 });
+
+for (const [name, create] of codecs)
+  test(`createGzipInflater() reads a stream whatever pieces it comes in, with ${name}`, async () => {
+    const file = Buffer.concat([
+      gzipSync(TEXT),
+      member(TEXT.subarray(0, 100), ALL_FIELDS),
+      gzipSync(''),
+      Buffer.alloc(9),
+    ]);
+    const wanted = Buffer.concat([TEXT, TEXT.subarray(0, 100)]);
+    for (const pieceBytes of [1, 2, 7, 64, file.length])
+      for (const outputBytes of [1, 10, wanted.length, wanted.length + 1])
+        for (const inPool of pieceBytes < 7 || outputBytes < 10 ? [false] : [false, true])
+          assert.equal(
+            await inflate(create(), file, { pieceBytes, outputBytes, inPool }),
+            wanted,
+            `${pieceBytes}/${outputBytes}`,
+          );
+  });
+
+for (const [name, create] of codecs)
+  for (const level of [0, 1, 6, 9])
+    test(`createGzipInflater() gives what was deflated at level ${level}, with ${name}`, async () => {
+      const content = mixedContent();
+      const file = gzipSync(content, { level });
+      const big = 300_000;
+      for (const [pieceBytes, outputBytes] of [
+        [file.length, content.length + 1],
+        [10_007, 70_001],
+        [big, 131_072],
+      ] as const)
+        for (const inPool of [false, true])
+          assert.ok(
+            content.equals(await inflate(create(), file, { pieceBytes, outputBytes, inPool })),
+            `${pieceBytes}/${outputBytes}`,
+          );
+    });
+
+const WAYS = [
+  [1, false],
+  [1, true],
+  [5000, false],
+  [5000, true],
+] as const;
 
 for (const [what, damaged] of Object.entries({
   'a file that ends in a header': gzipSync(TEXT).subarray(0, 7),
@@ -46,17 +89,27 @@ for (const [what, damaged] of Object.entries({
   ]),
 }))
   test(`createGzipInflater() refuses ${what}`, async () => {
-    for (const pieceBytes of [1, 5000])
-      for (const inPool of [false, true])
+    for (const [name, create] of codecs)
+      for (const [pieceBytes, inPool] of WAYS)
         try {
-          await inflate(damaged, { pieceBytes, outputBytes: 4096, inPool });
-          assert.unreachable('it was taken');
+          await inflate(create(), damaged, { pieceBytes, outputBytes: 4096, inPool });
+          assert.unreachable(`it was taken by ${name}`);
         } catch (error) {
           assert.ok(isShoalError(error, ErrorCode.UnpackInvalid), String(error));
         }
   });
 
 test.run();
+
+/** What repeats within 32 KiB, what does not, what is all the same: more than a window of each. */
+function mixedContent(): Buffer {
+  const prng = new Prng(7);
+  const random = Buffer.from(Array.from({ length: 150_000 }, () => prng.below(256)));
+  const words = Array.from({ length: 40_000 }, () => ['layer', 'blob', 'digest', '\n'][prng.below(4)]).join(
+    ' ',
+  );
+  return Buffer.concat([Buffer.from(words), random, Buffer.alloc(400_000, 7), Buffer.from(words)]);
+}
 
 const ALL_FIELDS = 2 + 4 + 8 + 16;
 
@@ -81,8 +134,12 @@ interface Way {
   readonly inPool: boolean;
 }
 
-async function inflate(file: Buffer, { pieceBytes, outputBytes, inPool }: Way): Promise<Buffer> {
-  const inflater = createGzipInflater();
+async function inflate(
+  codec: DeflateCodec,
+  file: Buffer,
+  { pieceBytes, outputBytes, inPool }: Way,
+): Promise<Buffer> {
+  const inflater = createGzipInflater(codec);
   const output = Buffer.alloc(outputBytes);
   const parts: Buffer[] = [];
   try {
