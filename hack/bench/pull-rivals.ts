@@ -1,4 +1,5 @@
-import { componentPath, componentsAvailable } from '../../test/support/real/components.ts';
+import { dirname } from 'node:path';
+import { componentPath, componentsAvailable, isalLibrary } from '../../test/support/real/components.ts';
 import type { ContainerdOptions } from '../../test/support/real/containerd.ts';
 import type { ContainerdVersion } from '../../test/support/real/containerd-config.ts';
 
@@ -6,22 +7,26 @@ import type { ContainerdVersion } from '../../test/support/real/containerd-confi
 export interface Rival {
   readonly name: string;
   readonly containerd: ContainerdOptions & { readonly version: ContainerdVersion };
+  /** Of the agent beside it: on the same node it finds the same libraries. */
+  readonly agentEnv: NodeJS.ProcessEnv;
 }
 
 /** As it comes. */
 export function plainRival(version: ContainerdVersion): Rival {
-  return { name: `containerd ${version}`, containerd: { version } };
+  return { name: `containerd ${version}`, containerd: { version }, agentEnv: {} };
 }
 
 /**
- * The best that tuning gives: 2.4 with more downloads and unpacks at once, and igzip in PATH, with which containerd inflates
- * gzip faster than it does itself.
+ * The best that tuning gives: 2.4 with more downloads and unpacks at once, on a node with ISA-L: with igzip in PATH containerd
+ * inflates gzip faster than it does itself, and the agent takes the library.
  */
 export function tunedRival(): Rival {
   const platform = `linux/${process.arch === 'arm64' ? 'arm64' : 'amd64'}`;
   const hasIgzip = componentsAvailable('isal') === null;
+  const library = isalLibrary();
   return {
     name: `containerd 2.4 tuned${hasIgzip ? ', igzip' : ''}`,
+    agentEnv: library === undefined ? {} : { LD_LIBRARY_PATH: dirname(library) },
     containerd: {
       version: '2.4',
       ...(hasIgzip && { programs: [componentPath('isal')] }),

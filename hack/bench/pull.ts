@@ -17,6 +17,7 @@ import { cpuSecondsOfTree, peakRssBytes } from './process-usage.ts';
 import { type PullCase, pullCases } from './pull-cases.ts';
 import { type PhysicalLimits, physicalLimits } from './pull-limits.ts';
 import { plainRival, type Rival, tunedRival } from './pull-rivals.ts';
+import { type UsedMemory, useMemory } from './used-memory.ts';
 
 /** Room for content, snapshots and cache of the largest case; sparse, so only what is written costs. */
 const FILE_SYSTEM_BYTES = 16 * 2 ** 30;
@@ -42,11 +43,12 @@ interface Bench {
   readonly fileSystem: FileSystemKind;
   readonly reference: string;
   readonly image: BuiltImage;
+  readonly memory: UsedMemory;
 }
 
 /**
  * `make bench-pull`: the same image through containerd's own CRI pull and through Shoal, alternating, each run cold on a
- * fresh file system. One JSON line a case, rival and file system.
+ * fresh file system, in memory that was in use. One JSON line a case, rival and file system.
  */
 async function main(): Promise<void> {
   const rivals = rivalsOf(process.env.RIVAL ?? 'plain');
@@ -70,6 +72,7 @@ async function runCase(
   rivals: readonly Rival[],
   fileSystems: readonly FileSystemKind[],
 ): Promise<void> {
+  using memory = useMemory();
   await using registry = await startRegistry();
   const image = await each.build();
   await pushImage(image, { host: registry.host, repository: 'bench/image', tag: 'v1' });
@@ -78,7 +81,7 @@ async function runCase(
   const reference = `${registry.host}/bench/image:v1`;
   for (const fileSystem of fileSystems) {
     for (const rival of rivals) {
-      const bench = { rival, fileSystem, reference, image };
+      const bench = { rival, fileSystem, reference, image, memory };
       const figures = each.isSmall ? await compareSmall(bench) : await compare(each.name, bench);
       const head = {
         case: each.name,
@@ -97,8 +100,11 @@ async function compare(name: string, bench: Bench) {
   const shoal: Figures[] = [];
   const limits: PhysicalLimits[] = [];
   for (let run = 0; run < runs; run += 1) {
+    bench.memory.refill();
     const theirs = await measure(bench, false);
+    bench.memory.refill();
     const ours = await measure(bench, true);
+    bench.memory.refill();
     const limit = await physicalLimits(bench.image, bench.fileSystem, FILE_SYSTEM_BYTES);
     rival.push(theirs);
     shoal.push(ours);
@@ -148,7 +154,7 @@ async function measure({ rival, fileSystem, reference }: Bench, withShoal: boole
   });
   if (!withShoal) return await timedPull({ containerd, disk: disk.path, reference });
   using limit = MEMORY_LIMIT_MB === undefined ? undefined : memoryLimit(MEMORY_LIMIT_MB * 2 ** 20);
-  await using agent = await startBenchAgent(containerd, disk.path, limit);
+  await using agent = await startBenchAgent(rival, containerd, { disk: disk.path, limit });
   const figures = await timedPull({ containerd, agent, disk: disk.path, reference });
   if (limit === undefined) return figures;
   if (limit.kills() > 0)
@@ -157,12 +163,13 @@ async function measure({ rival, fileSystem, reference }: Bench, withShoal: boole
 }
 
 /** Both sides stand all the time; the image is removed after each pull. */
-async function compareSmall({ rival, fileSystem, reference }: Bench) {
+async function compareSmall({ rival, fileSystem, reference, memory }: Bench) {
   await using disks = await twoDisks(fileSystem);
   const [theirDisk, ourDisk] = disks.paths;
   await using theirs = await startContainerd({ ...rival.containerd, root: join(theirDisk, 'containerd') });
   await using behind = await startContainerd({ ...rival.containerd, root: join(ourDisk, 'containerd') });
-  await using agent = await startBenchAgent(behind, ourDisk);
+  await using agent = await startBenchAgent(rival, behind, { disk: ourDisk });
+  memory.refill();
   const rivalSeconds: number[] = [];
   const shoalSeconds: number[] = [];
   for (let run = 0; run < SMALL_PULLS; run += 1) {
@@ -200,10 +207,14 @@ async function pullAndRemove(endpoint: string, reference: string): Promise<numbe
   return seconds;
 }
 
-function startBenchAgent(containerd: Containerd, disk: string, limit?: MemoryLimit): Promise<Agent> {
+function startBenchAgent(
+  { agentEnv: env }: Rival,
+  containerd: Containerd,
+  { disk, limit }: { readonly disk: string; readonly limit?: MemoryLimit | undefined },
+): Promise<Agent> {
   const directory = join(disk, 'shoal');
   const enter = limit?.enter ?? [];
-  return startAgent({ name: 'bench', containerd: containerd.socket, directory, enter });
+  return startAgent({ name: 'bench', containerd: containerd.socket, directory, enter, env });
 }
 
 interface TimedPull {
