@@ -16,6 +16,7 @@ import { PeerCertificates } from '../../test/support/peer-certificates.ts';
 import { median } from './median.ts';
 import { benchNginx } from './nginx-rival.ts';
 import type { Role, RoleName, Usage } from './peer-roles.ts';
+import { useMemory } from './used-memory.ts';
 
 const PEERS = 4;
 /** Of a blob that is taken first, by the engine and bare: 64 MiB. */
@@ -40,8 +41,11 @@ async function main(): Promise<void> {
   const runs = Number(process.env.RUNS ?? 5);
   const warmUpChunks = process.env.COLD ? 0 : WARM_UP_CHUNKS;
   const modes = MODES.filter((mode) => (process.env.MODE ?? mode) === mode);
-  for (const mode of modes)
+  using memory = useMemory();
+  for (const mode of modes) {
+    memory.refill();
     console.log(JSON.stringify(await benchMode(mode, { chunks, warmUpChunks, runs })));
+  }
   console.log(JSON.stringify(await benchNginx(chunks * CHUNK_SIZE_BYTES, PEERS)));
 }
 

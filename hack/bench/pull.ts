@@ -138,11 +138,14 @@ async function compare(name: string, bench: Bench) {
 
 function limitsOf(limits: readonly PhysicalLimits[], shoalSeconds: number) {
   const untarSeconds = median(limits.map((limit) => limit.untarSeconds));
+  const hashSeconds = median(limits.map((limit) => limit.hashSeconds));
   return {
     inflater: limits[0]?.inflater,
     inflateSeconds: median(limits.map((limit) => limit.inflateSeconds)),
     untarSeconds,
+    hashSeconds,
     overLimit: shoalSeconds / untarSeconds,
+    overLimitWithHashes: shoalSeconds / (untarSeconds + hashSeconds),
   };
 }
 

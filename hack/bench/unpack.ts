@@ -13,6 +13,7 @@ import type { Compression } from '../../shim/base/descriptor.ts';
 import { type Digest, digestFromHex } from '../../shim/base/digest.ts';
 import { createUnpackPool } from '../../shim/unpack/unpack-pool.ts';
 import { median } from './median.ts';
+import { type UsedMemory, useMemory } from './used-memory.ts';
 
 interface Layer {
   readonly file: string;
@@ -75,8 +76,9 @@ async function main(): Promise<void> {
   const scratch = fs.mkdtempSync('/dev/shm/shoal-bench-unpack-');
   process.once('exit', () => fs.rmSync(scratch, { recursive: true, force: true }));
   for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => process.exit(1));
+  using memory = useMemory();
   for (const each of CASES.filter(({ name }) => (process.env.CASE ?? name) === name))
-    await measure(each, scratch);
+    await measure(each, scratch, memory);
 }
 
 /** Sorted, so that two runs make the same layer; what vanishes or cannot be read is left out. */
@@ -84,7 +86,7 @@ function tarOf(list: string): string {
   return `cd / && (${list}) | LC_ALL=C sort | tar --no-recursion --ignore-failed-read -cf - -T - 2>/dev/null`;
 }
 
-async function measure(unpackCase: UnpackCase, scratch: string): Promise<void> {
+async function measure(unpackCase: UnpackCase, scratch: string, memory: UsedMemory): Promise<void> {
   const directory = path.join(scratch, unpackCase.name);
   fs.mkdirSync(directory);
   const layers = unpackCase.tars.map((tar, i) =>
@@ -94,6 +96,7 @@ async function measure(unpackCase: UnpackCase, scratch: string): Promise<void> {
   const rival: Sample[] = [];
   const verify: Sample[] = [];
   for (let run = 0; run < runs; run++) {
+    memory.refill();
     rival.push(await onFreshFileSystem(scratch, (root) => timed(() => unpackWithTar(layers, root))));
     ours.push(await onFreshFileSystem(scratch, (root) => timed(() => unpackOurs(layers, root, 'overlay'))));
     verify.push(await timed(() => unpackOurs(layers, scratch, 'verify')));
