@@ -26,7 +26,8 @@ export class LeaseGrants {
 
   /** How long a lease lasts without progress, ms. */
   ttlMs(entry: DirectoryEntry): number {
-    const { leaseTtlMinMs, leaseTtlMaxMs } = this.#context.limits;
+    const { leaseTtlFirstMs, leaseTtlMinMs, leaseTtlMaxMs } = this.#context.limits;
+    if (entry.chunkGapMs === 0) return leaseTtlFirstMs;
     return Math.min(leaseTtlMaxMs, Math.max(leaseTtlMinMs, 4 * entry.chunkGapMs));
   }
 

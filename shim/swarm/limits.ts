@@ -92,6 +92,8 @@ export interface SwarmLimits {
   readonly leasesPerBlob: number;
   /** Lease lifetime without progress, ms: at least this, and four times the usual time between two chunks. */
   readonly leaseTtlMinMs: number;
+  /** The same as long as no chunk has come, ms: how slow the origin is, nobody knows, and nodes that all begin at once are late to announce. */
+  readonly leaseTtlFirstMs: number;
   readonly leaseTtlMaxMs: number;
   /** A request is hedged after the 95th percentile of recent chunk times, but not before this, ms. */
   readonly hedgeFloorMs: number;
@@ -167,6 +169,7 @@ export const DEFAULT_LIMITS: SwarmLimits = {
   leasesSmallSwarm: 8,
   leasesPerBlob: 64,
   leaseTtlMinMs: 5_000,
+  leaseTtlFirstMs: 10_000,
   leaseTtlMaxMs: 60_000,
   hedgeFloorMs: 250,
   hedgeBudgetPercent: 2,

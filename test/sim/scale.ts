@@ -55,6 +55,7 @@ function fewer(factor: number, limits: SwarmLimits): Partial<SwarmLimits> {
 function slowed(factor: number): Partial<SwarmLimits> {
   const times = [
     'requestsAheadMs',
+    'leaseTtlFirstMs',
     'leaseTtlMinMs',
     'leaseTtlMaxMs',
     'hedgeFloorMs',

@@ -6,6 +6,7 @@ import { Prng } from '../../../shim/swarm/prng.ts';
 import type { Observer } from '../../sim/observer.ts';
 import { runScenario, type ScenarioResult } from '../../sim/run-scenario.ts';
 import { SCENARIOS, type Scenario } from '../../sim/scenarios.ts';
+import type { Fault } from '../../sim/world-options.ts';
 
 const MB = 1_000_000;
 const IMAGE_BYTES = 208 * MB;
@@ -52,6 +53,30 @@ test('eight nodes on slow links have the first chunk soon, for consumers wait fo
   const { p95OverBound } = runSmall({ originLinks: 2, observer });
   assert.ok(lastMs > 0 && lastMs <= 2_500, `${lastMs}`);
   assert.ok(p95OverBound <= 1.08, `${p95OverBound}`);
+});
+
+test('nodes that are too busy to announce before the first chunk of a slow origin read nothing twice', () => {
+  const nodes = 16;
+  const link = 3.1 * MB;
+  const faults = Array.from({ length: nodes }, (_, node): Fault => {
+    const atMs = 1_000 + 100 * node;
+    return { kind: 'freeze', node, atMs, untilMs: atMs + 3_000 };
+  });
+  for (const seed of [1, 2, 3]) {
+    const { originOverImage } = runScenario(BURST, {
+      seed,
+      size: { nodes, imageBytes: IMAGE_BYTES },
+      overrides: {
+        blobSizesBytes: Array<number>(4).fill(IMAGE_BYTES / 4),
+        startSpreadMs: 200,
+        upBytesPerSecond: link,
+        downBytesPerSecond: link,
+        originBytesPerSecond: 2 * link,
+        faults,
+      },
+    });
+    assert.is(originOverImage, 1, `seed ${seed}`);
+  }
 });
 
 test('nodes on slow links have something to pass on soon, whatever the number of layers', () => {
