@@ -22,6 +22,8 @@ import { archive, type EntryFields } from '../unit/unpack/tar-builder.ts';
 
 /** A hostile layer may claim this much; what it makes stays below. */
 const UNPACKED_BYTES_MAX = 4_000_000;
+/** Beside the output of an inflater. */
+const GUARD = 0xa5;
 const test = suite('unpack fuzz');
 const directory = fs.mkdtempSync(path.join(os.tmpdir(), 'shoal-fuzz-'));
 const outside = path.join(directory, 'outside');
@@ -133,10 +135,11 @@ test('damaged gzip and zstd streams give our errors, and no more bytes than were
       () => createZstdInflater('node'),
     ],
   ];
-  const output = Buffer.alloc(1_000);
+  const around = Buffer.alloc(3_000, GUARD);
   await repeat((random) => {
     const [stream, create] = pick(streams, random);
     const inflater = create();
+    const output = around.subarray(1_000, 1_000 + 1 + random(1_000));
     try {
       inflateAll(inflater, damage(stream, random), output, random);
     } catch (error) {
@@ -144,6 +147,7 @@ test('damaged gzip and zstd streams give our errors, and no more bytes than were
     } finally {
       inflater.close();
     }
+    assertGuarded(around, output);
   }, 0.5);
 });
 
@@ -153,6 +157,16 @@ function gzipInflaters(): (() => Inflater)[] {
   const withNode = (): Inflater => createGzipInflater(new NodeCodec('deflate'));
   if (library === undefined) return [withNode];
   return [withNode, () => createGzipInflater(new IsalCodec(library))];
+}
+
+/** Native code writes into what it was given, and nowhere else. */
+function assertGuarded(around: Buffer, output: Buffer): void {
+  const rest = Buffer.concat([around.subarray(0, 1_000), around.subarray(1_000 + output.length)]);
+  assert.ok(
+    rest.every((byte) => byte === GUARD),
+    'bytes beside the output were written',
+  );
+  output.fill(GUARD);
 }
 
 function inflateAll(inflater: Inflater, stream: Buffer, output: Buffer, random: Random): void {
