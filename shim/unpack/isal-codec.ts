@@ -1,5 +1,6 @@
 import { createRequire } from 'node:module';
 import { deflateRawSync } from 'node:zlib';
+import { assert } from '../base/assert.ts';
 import { ErrorCode, isShoalError } from '../base/errors.ts';
 import { type DeflateCodec, type DeflateStep, invalidStream } from './node-codec.ts';
 
@@ -52,7 +53,7 @@ export class IsalCodec implements DeflateCodec {
   /** Without any header (RFC 1951). Only where `hasIsal` says so. */
   constructor(library = ISAL_LIBRARY) {
     const isal = isalAt(library);
-    if (isal === null) throw new Error(`there is no ${library}`);
+    assert(isal !== null, `there is no ${library}, which hasIsal would have told`);
     this.#isal = isal;
     this.reset();
   }
