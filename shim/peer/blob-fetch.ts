@@ -1,6 +1,7 @@
 import type { BlobKey } from '../base/blob-key.ts';
 import { cancelled, ErrorCode, isShoalError, ShoalError } from '../base/errors.ts';
 import { type CachedBlob, ChunkState } from '../cache/cached-blob.ts';
+import { PullWait } from '../swarm/swarm-node.ts';
 import type { FetchHost } from './fetch-host.ts';
 import { verdictOnIdle } from './fetch-stall.ts';
 import type { ReadOrigin, Transfer, TransferCounts } from './transfer.ts';
@@ -33,6 +34,8 @@ export class BlobFetch {
   #distrusted = false;
   /** Reads that wait until this node may ask the origin again. */
   #heldBack = 0;
+  /** Reads that wait until one of another blob ends. */
+  #queued = 0;
 
   constructor(
     host: FetchHost,
@@ -95,17 +98,31 @@ export class BlobFetch {
     return undefined;
   }
 
-  /** Some bytes came in: the blob is not stalled. */
-  noteProgress(): void {
+  /** Some bytes came in: the blob is not stalled, nor are those that wait for it. */
+  noteBytes(): void {
     this.#lastProgressMs = performance.now();
+    this.#host.lastBytesMs = this.#lastProgressMs;
   }
 
   /** Waits for leave to read; the blob is not stalled meanwhile. */
-  async holdBack(wait: Promise<void>): Promise<void> {
+  async holdBack<Leave>(wait: Promise<Leave>): Promise<Leave> {
     this.#heldBack += 1;
-    await wait;
-    this.#heldBack -= 1;
-    this.noteProgress();
+    try {
+      return await wait;
+    } finally {
+      this.#heldBack -= 1;
+      this.#lastProgressMs = performance.now();
+    }
+  }
+
+  /** Waits for reads of other blobs to end; the blob is not stalled as long as bytes of those come. */
+  async queue<Leave>(wait: Promise<Leave>): Promise<Leave> {
+    this.#queued += 1;
+    try {
+      return await wait;
+    } finally {
+      this.#queued -= 1;
+    }
   }
 
   /** A chunk may come twice: of two peers, or of a peer while the origin is read. Only the first one counts. */
@@ -116,7 +133,7 @@ export class BlobFetch {
     if (from === 'origin') this.#originBytes += bytes;
     else this.#peerBytes += bytes;
     this.#originError = undefined;
-    this.noteProgress();
+    this.noteBytes();
     this.#advance();
   }
 
@@ -153,7 +170,12 @@ export class BlobFetch {
   }
 
   get isHeldBack(): boolean {
-    return this.#heldBack > 0 || this.#host.source.isHeldBack(this);
+    return this.#wait !== PullWait.None;
+  }
+
+  get #wait(): PullWait {
+    if (this.#heldBack > 0) return PullWait.Leave;
+    return this.#queued > 0 ? PullWait.Others : this.#host.source.waitOf(this);
   }
 
   async confirm(): Promise<void> {
@@ -190,7 +212,7 @@ export class BlobFetch {
       await this.#takeUp();
       if (this.#prefixChunks < this.blob.chunkCount) {
         leaveDownloads = await this.#host.downloads.enter(this.signal);
-        this.noteProgress();
+        this.#lastProgressMs = performance.now();
         watch = setInterval(() => this.#checkStall(), 250);
         this.#host.source.start(this);
         await this.#untilFilled();
@@ -295,16 +317,12 @@ export class BlobFetch {
   }
 
   #checkStall(): void {
-    const idleMs = performance.now() - this.#lastProgressMs;
-    const originError = this.#originError;
-    if (originError === undefined && this.#mayBeHeldBack(idleMs)) {
-      this.noteProgress();
-      return;
-    }
     const { limits, connections } = this.#host;
+    const originError = this.#originError;
+    if (originError === undefined) this.#excuseWait();
     const error = verdictOnIdle({
       digest: this.key.digest,
-      idleMs,
+      idleMs: performance.now() - this.#lastProgressMs,
       originError,
       isAlone: connections === 0,
       blobStallMs: limits.blobStallMs,
@@ -312,7 +330,13 @@ export class BlobFetch {
     if (error !== undefined) this.fail(error);
   }
 
-  #mayBeHeldBack(idleMs: number): boolean {
-    return this.#heldBack > 0 || (idleMs > this.#host.limits.blobStallMs * HELD_BACK_LOOK && this.isHeldBack);
+  /** Time in which nothing could come does not count. What waits for others waits for as long as something comes for those. */
+  #excuseWait(): void {
+    const nowMs = performance.now();
+    if (nowMs - this.#lastProgressMs <= this.#host.limits.blobStallMs * HELD_BACK_LOOK) return;
+    const wait = this.#wait;
+    if (wait === PullWait.Leave) this.#lastProgressMs = nowMs;
+    else if (wait === PullWait.Others)
+      this.#lastProgressMs = Math.max(this.#lastProgressMs, this.#host.lastBytesMs);
   }
 }

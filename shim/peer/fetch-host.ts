@@ -1,6 +1,7 @@
 import type { BlobKey } from '../base/blob-key.ts';
 import type { CachedBlob } from '../cache/cached-blob.ts';
 import type { DiskCache } from '../cache/disk-cache.ts';
+import type { PullWait } from '../swarm/swarm-node.ts';
 import type { BlobFetch } from './blob-fetch.ts';
 import type { RateGate } from './rate-gate.ts';
 import type { ReadOrigin, Transfer } from './transfer.ts';
@@ -19,8 +20,8 @@ export interface ChunkSource {
   consumerMoved(fetch: BlobFetch): void;
   /** The blob's digest is right and all of it is held: others may have it. */
   confirmed(blob: CachedBlob): void;
-  /** Whether the blob may get nothing just because all nodes together have read as much as they may. */
-  isHeldBack(fetch: BlobFetch): boolean;
+  /** Why nothing of the blob may be coming although nothing is wrong. */
+  waitOf(fetch: BlobFetch): PullWait;
   /** The blob's digest was wrong: what was learned of it, and from whom, is not to be trusted. */
   distrusted(key: BlobKey): void;
 }
@@ -36,6 +37,8 @@ export interface FetchHost {
   readonly observer: TransferObserver | undefined;
   /** Open connections to peers. */
   readonly connections: number;
+  /** When bytes of any blob last came, ms of `performance.now`. */
+  lastBytesMs: number;
   /** The fetch has no consumer left, or failed: the next `open` starts anew. */
   retire(fetch: BlobFetch): void;
   /** Opens the blob again after `old` turned out wrong, from the origin alone. */

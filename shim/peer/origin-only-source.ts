@@ -2,6 +2,7 @@ import { ErrorCode, isShoalError, ShoalError } from '../base/errors.ts';
 import type { CachedBlob } from '../cache/cached-blob.ts';
 import { ChunkState } from '../cache/cached-blob.ts';
 import type { ChunkRun } from '../swarm/messages.ts';
+import { PullWait } from '../swarm/swarm-node.ts';
 import type { BlobFetch } from './blob-fetch.ts';
 import type { ChunkSource } from './fetch-host.ts';
 import { isOriginFatal, type OriginReads } from './origin-reads.ts';
@@ -44,8 +45,8 @@ export class OriginOnlySource implements ChunkSource {
 
   confirmed(_blob: CachedBlob): void {}
 
-  isHeldBack(): boolean {
-    return false;
+  waitOf(): PullWait {
+    return PullWait.None;
   }
 
   distrusted(): void {}

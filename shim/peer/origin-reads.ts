@@ -39,7 +39,7 @@ export class OriginReads {
     signal: AbortSignal,
     onChunk: (chunk: number, hash: Uint8Array) => void,
   ): Promise<void> {
-    const leave = await this.#turns.enter(signal);
+    const leave = await fetch.queue(this.#turns.enter(signal));
     try {
       const refused = new Set<TransferView>();
       let rest: ChunkRun | undefined = run;
@@ -82,7 +82,7 @@ export class OriginReads {
       observer,
       onBytes: (count) => {
         counters.originBytes += count;
-        fetch.noteProgress();
+        fetch.noteBytes();
         return rate.take(count);
       },
       onChunk,

@@ -6,7 +6,7 @@ import { type CachedBlob, ChunkState } from '../cache/cached-blob.ts';
 import type { DiskCache } from '../cache/disk-cache.ts';
 import { Bitmap } from '../swarm/bitmap.ts';
 import type { Action, ChunkRun, PeerId } from '../swarm/messages.ts';
-import type { OriginOutcome, SwarmNode, SwarmSnapshot } from '../swarm/swarm-node.ts';
+import { type OriginOutcome, PullWait, type SwarmNode, type SwarmSnapshot } from '../swarm/swarm-node.ts';
 import type { BlobFetch } from './blob-fetch.ts';
 import { hashRunsOf } from './cached-hash-runs.ts';
 import { ChunkBufferPool } from './chunk-buffer-pool.ts';
@@ -221,12 +221,12 @@ export class SwarmDriver implements ChunkSource {
     this.#input((nowMs) => this.#node.setConsumer(fetch.key, { nextByte: offsetBytes, setsPace }, nowMs));
   }
 
-  isHeldBack(fetch: BlobFetch): boolean {
-    let isHeldBack = false;
+  waitOf(fetch: BlobFetch): PullWait {
+    let wait: PullWait = PullWait.None;
     this.#input((nowMs) => {
-      isHeldBack = this.#node.isHeldBack(fetch.key, nowMs);
+      wait = this.#node.waitOf(fetch.key, nowMs);
     });
-    return isHeldBack;
+    return wait;
   }
 
   confirmed(blob: CachedBlob): void {

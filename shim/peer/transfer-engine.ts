@@ -102,6 +102,7 @@ class Engine implements RunningTransferEngine, FetchHost {
   readonly source: ChunkSource;
   readonly observer: TransferObserver | undefined;
   readonly self: PeerId | undefined;
+  lastBytesMs = Number.NEGATIVE_INFINITY;
   readonly #driver: SwarmDriver | undefined;
   readonly #uploadRate: RateGate;
   readonly #originRate: RateGate;

@@ -64,7 +64,7 @@ export interface Transfer {
    * what lies on the disk for long is read from there again. Without a call everything is fetched as fast as it comes.
    */
   consumed(bytes: number): void;
-  /** Whether nothing comes just because the consumer has not come far enough, or the origin may not be asked yet. */
+  /** Whether nothing comes just because the consumer has not come far enough, the origin may not be asked yet, or other blobs come first. */
   readonly isHeldBack: boolean;
   /** Called on every growth of the prefix (coalesced), until the returned function is called. */
   onPrefix(listener: (prefixBytes: number) => void): () => void;

@@ -133,6 +133,11 @@ export class BlobSwarm {
     return this.ledger.missingCount > 0 && this.ledger.held.firstMissing() >= this.windowEnd();
   }
 
+  /** Chunks of it have been asked of a peer, or are being read at the origin. */
+  get isUnderWay(): boolean {
+    return this.origin.isReading || this.fetcher.hasRequests;
+  }
+
   /** Sends what can be sent now. Called after every input that may have changed something. */
   pump(nowMs: number): void {
     if (!this.isPulling) return;

@@ -86,6 +86,13 @@ export class ChunkFetcher {
     return this.#ledger.open.firstPresent(this.#ledger.held.firstMissing(), this.#windowEnd()) !== undefined;
   }
 
+  /** Whether a peer has been asked for any chunk of the blob and may still send it. */
+  get hasRequests(): boolean {
+    for (const { keyId, state } of this.#context.requests.values())
+      if (keyId === this.#blob.keyId && state === 'live') return true;
+    return false;
+  }
+
   /** Gives up on requests that take too long and hedges those that take long. */
   tick(nowMs: number): void {
     this.#giveUpSilent(nowMs);

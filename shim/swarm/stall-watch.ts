@@ -8,6 +8,16 @@ const BUSY_FACTOR_MAX = 4;
 /** An answer counts for so long, ms. */
 const BUSY_MS = 1_000;
 
+/** What a blob may be waiting for, besides chunks that do not come. */
+export const PullWait = {
+  None: 'none',
+  /** The origin may not be read now, or the consumer has to come further. */
+  Leave: 'leave',
+  /** Blobs that were wanted before it. */
+  Others: 'others',
+} as const;
+export type PullWait = (typeof PullWait)[keyof typeof PullWait];
+
 /** What a tick of a pull sees. */
 export interface StallSight {
   /** Neighbours offer what is missing and not under way. */
@@ -56,4 +66,20 @@ export class StallWatch {
     if (hasOpen && !hasRequests) this.#sinceMs ??= nowMs;
     else if (isCured) this.#sinceMs = undefined;
   }
+}
+
+/**
+ * Whether a blob waits for others, of all that are being pulled in the order in which they were wanted: requests and places at the
+ * origin go to the first.
+ */
+export function isBehindOthers<Pull extends { readonly isUnderWay: boolean }>(
+  pull: Pull | undefined,
+  pulling: ReadonlySet<Pull>,
+): boolean {
+  if (pull === undefined || !pulling.has(pull)) return false;
+  for (const earlier of pulling) {
+    if (earlier === pull) return false;
+    if (earlier.isUnderWay) return true;
+  }
+  return false;
 }

@@ -8,11 +8,13 @@ import { BLOB_SIZE_MAX_BYTES, type SwarmLimits } from './limits.ts';
 import { MessageRouter } from './message-router.ts';
 import type { Action, ChunkHash, ChunkRun, HashRun, PeerId, PeerMessage } from './messages.ts';
 import type { OriginOutcome } from './origin-reader.ts';
+import { isBehindOthers, PullWait } from './stall-watch.ts';
 import { SwarmContext } from './swarm-context.ts';
 import { type SwarmSnapshot, takeSnapshot } from './swarm-snapshot.ts';
 
 export type { OriginLimits } from './budget-bucket.ts';
 export type { OriginOutcome } from './origin-reader.ts';
+export { PullWait } from './stall-watch.ts';
 export type { SwarmSnapshot } from './swarm-snapshot.ts';
 
 export interface SwarmNodeOptions {
@@ -171,11 +173,12 @@ export class SwarmNode {
     this.#end(nowMs, blob);
   }
 
-  /** Whether what the blob lacks may just be waiting until the origin may be read again, or until its consumer is further: it is not stalled then. */
-  isHeldBack(key: BlobKey, nowMs: number): boolean {
+  /** Why nothing of the blob may be coming although nothing is wrong. */
+  waitOf(key: BlobKey, nowMs: number): PullWait {
     this.#begin(nowMs);
-    if (this.#blobs.get(blobKeyId(key))?.isSated === true) return true;
-    return this.#context.budget.isShort(key.host, nowMs);
+    const blob = this.#blobs.get(blobKeyId(key));
+    if (blob?.isSated === true || this.#context.budget.isShort(key.host, nowMs)) return PullWait.Leave;
+    return isBehindOthers(blob, this.#context.pulling) ? PullWait.Others : PullWait.None;
   }
 
   /** A `serve` action ended, sent or not: its upload slot is free. */

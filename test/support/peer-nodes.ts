@@ -50,6 +50,8 @@ export interface NodeOptions {
   readonly cache?: Partial<DiskCacheOptions>;
   readonly limits?: Partial<TransferLimits>;
   readonly peers?: Partial<PeerOptions>;
+  /** It has no peers and wants none. */
+  readonly alone?: boolean;
   readonly observer?: TransferObserver;
   /** How the node comes to know that it may read: by an image (default), as everybody may, or it cannot tell. */
   readonly right?: 'image' | 'other image' | 'anonymous' | 'none';
@@ -97,12 +99,14 @@ export class PeerWorld {
       cache,
       ...(options.limits && { limits: options.limits }),
       ...(options.observer && { observer: options.observer }),
-      peers: {
-        listen: { host: '127.0.0.1', port: 0, insecure: false },
-        members,
-        seed: this.#count,
-        ...options.peers,
-      },
+      ...(options.alone !== true && {
+        peers: {
+          listen: { host: '127.0.0.1', port: 0, insecure: false },
+          members,
+          seed: this.#count,
+          ...options.peers,
+        },
+      }),
     });
     const node: PeerNode = {
       engine,

@@ -1,6 +1,11 @@
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
-import { type StallSight, StallWatch } from '../../../shim/swarm/stall-watch.ts';
+import { isBehindOthers, type StallSight, StallWatch } from '../../../shim/swarm/stall-watch.ts';
+
+interface Pull {
+  readonly name: string;
+  isUnderWay: boolean;
+}
 
 const LIMIT_MS = 5_000;
 const TICK_MS = 100;
@@ -64,6 +69,21 @@ test('StallWatch: a stall outlasts the chunk that its cure brings, and ends when
   assert.not(isStalledAfter([OFFERED, LIMIT_MS], [cured, 1_000], [NOTHING, TICK_MS]));
   assert.ok(isStalledAfter([OFFERED, LIMIT_MS], [{ ...MOVING, isReading: true }, 500]));
   assert.not(isStalledAfter([OFFERED, LIMIT_MS], [{ ...MOVING, isReading: true }, 1_000]));
+});
+
+test('isBehindOthers(): those come first that were wanted before and are under way', () => {
+  const [first, second, third] = ['first', 'second', 'third'].map((name) => ({
+    name,
+    isUnderWay: false,
+  })) as [Pull, Pull, Pull];
+  const pulling = new Set([first, second]);
+  const behind = () => [first, second, third].filter((pull) => isBehindOthers(pull, pulling));
+  assert.equal(behind(), []);
+  second.isUnderWay = true;
+  assert.equal(behind(), []);
+  first.isUnderWay = true;
+  assert.equal(behind(), [second], 'and who wants nothing waits for nobody');
+  assert.not(isBehindOthers(undefined, pulling));
 });
 
 test.run();
