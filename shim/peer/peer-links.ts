@@ -54,6 +54,8 @@ interface Link {
   readonly peer: PeerId;
   dialled: PeerConnection | undefined;
   accepted: PeerConnection | undefined;
+  /** It was dialled for the sake of messages to it; once is enough where nobody answers. */
+  isDialledBack: boolean;
 }
 
 /** All connections of this node, by peer. */
@@ -141,6 +143,7 @@ export class PeerLinks {
   async sendChunk(peer: PeerId, frame: Buffer): Promise<boolean> {
     const link = this.#links.get(peer);
     const connection = link?.accepted ?? link?.dialled;
+    if (link !== undefined && link.dialled === undefined) this.#dialBack(link);
     return (await connection?.sendChunk(frame)) ?? false;
   }
 
@@ -159,6 +162,13 @@ export class PeerLinks {
     clearInterval(this.#strangerTimer);
     for (const connection of this.#connections) connection.close(unavailable('this node is shutting down'));
     await new Promise<void>((resolve) => this.#options.server.close(() => resolve()));
+  }
+
+  /** Messages would wait behind the chunks: on a slow link for longer than a directory may be silent. Half of all places are for those who come. */
+  #dialBack(link: Link): void {
+    if (link.isDialledBack || this.#connections.size >= this.#options.connectionsMax / 2) return;
+    link.isDialledBack = true;
+    this.dial(link.peer);
   }
 
   #isFull(): boolean {
@@ -260,7 +270,7 @@ export class PeerLinks {
 
   #attach(peer: PeerId, connection: PeerConnection): void {
     const known = this.#links.get(peer);
-    const link = known ?? { peer, dialled: undefined, accepted: undefined };
+    const link = known ?? { peer, dialled: undefined, accepted: undefined, isDialledBack: false };
     const side = connection.dialled ? 'dialled' : 'accepted';
     const before = link[side];
     link[side] = connection;

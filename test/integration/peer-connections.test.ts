@@ -2,10 +2,13 @@ import { once } from 'node:events';
 import { connect } from 'node:net';
 import { test } from 'uvu';
 import * as assert from 'uvu/assert';
+import { blobKeyId } from '../../shim/base/blob-key.ts';
 import { ErrorCode } from '../../shim/base/errors.ts';
 import { encodeHello } from '../../shim/peer/frame.ts';
-import { sampleBlob } from '../support/blob-origin.ts';
-import { type PeerNode, PeerWorld, pull } from '../support/peer-nodes.ts';
+import { rankByRendezvous } from '../../shim/swarm/rendezvous.ts';
+import { type SampleBlob, sampleBlob } from '../support/blob-origin.ts';
+import { HOST, type PeerNode, PeerWorld, pull } from '../support/peer-nodes.ts';
+import { eventually } from '../support/pull-site.ts';
 
 const nonce = new Uint8Array(16);
 const stranger = {
@@ -61,6 +64,26 @@ test('strangers, other versions and borrowed names are hung up on, and the silen
     // The other side of a closed connection closes a little later.
     while (node.engine.connections > 0) await new Promise(setImmediate);
     assert.is(node.engine.counters.protocolErrors, 5);
+  });
+});
+
+test('who was dialled and sends chunks dials back: its messages do not wait behind them', async () => {
+  const blobs = Array.from({ length: 16 }, () => sampleBlob(3e6));
+  await PeerWorld.run(blobs, async (world) => {
+    const [holder, taker] = await world.addNodes(2);
+    assert.ok(holder && taker);
+    // The holder has nobody to dial then: it is its own directory.
+    const isItsOwn = ({ digest }: SampleBlob) =>
+      rankByRendezvous(blobKeyId({ host: HOST, digest }), [holder.self, taker.self], 1)[0] === holder.self;
+    const blob = blobs.find(isItsOwn);
+    assert.ok(blob);
+    await pull(holder, blob);
+    assert.is(holder.engine.counters.dials, 0);
+    await pull(taker, blob);
+    assert.is(taker.engine.counters.peerBytes, blob.bytes.length);
+    const counts = () => [holder.engine.connections, taker.engine.connections].join(' ');
+    assert.is(await eventually(counts, (found) => found === '2 2'), '2 2');
+    assert.is(holder.engine.counters.dials, 1);
   });
 });
 
