@@ -3,7 +3,7 @@ import { cancelled, ErrorCode, isShoalError, ShoalError } from '../base/errors.t
 import { type CachedBlob, ChunkState } from '../cache/cached-blob.ts';
 import { PullWait } from '../swarm/swarm-node.ts';
 import type { FetchHost } from './fetch-host.ts';
-import { verdictOnIdle } from './fetch-stall.ts';
+import { idleSinceMs, verdictOnIdle } from './fetch-stall.ts';
 import type { ReadOrigin, Transfer, TransferCounts } from './transfer.ts';
 import { elapsedUs, FAILED_SIZE } from './transfer-observer.ts';
 import { TransferView } from './transfer-view.ts';
@@ -317,26 +317,20 @@ export class BlobFetch {
   }
 
   #checkStall(): void {
-    const { limits, connections } = this.#host;
+    const { limits, connections, lastBytesMs } = this.#host;
+    const nowMs = performance.now();
     const originError = this.#originError;
-    if (originError === undefined) this.#excuseWait();
+    if (nowMs - this.#lastProgressMs > limits.blobStallMs * HELD_BACK_LOOK) {
+      const known = { wait: this.#wait, originError, progressMs: this.#lastProgressMs };
+      this.#lastProgressMs = idleSinceMs({ ...known, othersMs: lastBytesMs, nowMs });
+    }
     const error = verdictOnIdle({
       digest: this.key.digest,
-      idleMs: performance.now() - this.#lastProgressMs,
+      idleMs: nowMs - this.#lastProgressMs,
       originError,
       isAlone: connections === 0,
       blobStallMs: limits.blobStallMs,
     });
     if (error !== undefined) this.fail(error);
-  }
-
-  /** Time in which nothing could come does not count. What waits for others waits for as long as something comes for those. */
-  #excuseWait(): void {
-    const nowMs = performance.now();
-    if (nowMs - this.#lastProgressMs <= this.#host.limits.blobStallMs * HELD_BACK_LOOK) return;
-    const wait = this.#wait;
-    if (wait === PullWait.Leave) this.#lastProgressMs = nowMs;
-    else if (wait === PullWait.Others)
-      this.#lastProgressMs = Math.max(this.#lastProgressMs, this.#host.lastBytesMs);
   }
 }

@@ -1,4 +1,5 @@
 import { ErrorCode, ShoalError } from '../base/errors.ts';
+import { PullWait } from '../swarm/swarm-node.ts';
 
 /** How long peers may still bring chunks after the origin refused this node for good. */
 const REFUSED_GRACE_MS = 3_000;
@@ -6,6 +7,27 @@ const REFUSED_GRACE_MS = 3_000;
 const ALONE_GRACE_MS = 4_000;
 /** How long the origin may keep failing while no byte comes from anywhere. */
 const ORIGIN_FAILURE_GRACE_MS = 15_000;
+
+/** What a fetch to which nothing comes knows; times in ms of one clock. */
+export interface Waiting {
+  readonly wait: PullWait;
+  readonly originError: ShoalError | undefined;
+  /** When its bytes last came. */
+  readonly progressMs: number;
+  /** When bytes of any fetch last came. */
+  readonly othersMs: number;
+  readonly nowMs: number;
+}
+
+/**
+ * Since when it has been without bytes for no good reason, ms. What waits for others waits for as long as something comes for those, also
+ * to try the origin again.
+ */
+export function idleSinceMs({ wait, originError, progressMs, othersMs, nowMs }: Waiting): number {
+  if (wait === PullWait.Leave && originError === undefined) return nowMs;
+  if (wait === PullWait.Others && originError?.retriable !== false) return Math.max(progressMs, othersMs);
+  return progressMs;
+}
 
 /** A fetch to which nothing has come for a while. */
 export interface IdleFetch {
