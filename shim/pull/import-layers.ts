@@ -11,6 +11,9 @@ import { LayerOrder } from './layer-order.ts';
 import type { PullProgress } from './progress.ts';
 import { watchForStall } from './stall-watch.ts';
 
+/** A store that merges one layer after the other has nothing from layers that arrive long before their turn. */
+const MERGED_AT_ONCE = 2;
+
 export interface LayerImport {
   readonly engine: TransferEngine;
   readonly unpack: UnpackPool;
@@ -43,7 +46,9 @@ export async function importLayers(
   };
   const stored: StoredBlob[] = [];
   const onStored = (blob: StoredBlob): void => void stored.push(blob);
-  const downloads = new Gate(layersAtOnce);
+  const downloads = new Gate(
+    session.treeMode === 'merge' ? Math.min(layersAtOnce, MERGED_AT_ONCE) : layersAtOnce,
+  );
   const order = new LayerOrder([...session.missing]);
   parts.unpack.prepare(session.missing.size);
   const context: LayerContext = { ...parts, session, openTransfer, downloads, order, onStored };
