@@ -105,10 +105,10 @@ export class BlobFetch {
   }
 
   /** Waits for leave to read; the blob is not stalled meanwhile. */
-  async holdBack<Leave>(wait: Promise<Leave>): Promise<Leave> {
+  async holdBack(wait: Promise<void>): Promise<void> {
     this.#heldBack += 1;
     try {
-      return await wait;
+      await wait;
     } finally {
       this.#heldBack -= 1;
       this.#lastProgressMs = performance.now();
@@ -116,7 +116,7 @@ export class BlobFetch {
   }
 
   /** Waits for reads of other blobs to end; the blob is not stalled as long as bytes of those come. */
-  async queue<Leave>(wait: Promise<Leave>): Promise<Leave> {
+  async queue<Turn>(wait: Promise<Turn>): Promise<Turn> {
     this.#queued += 1;
     try {
       return await wait;
